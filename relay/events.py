@@ -1,0 +1,130 @@
+"""What happened, as values: one event record, many sinks (mail log, metrics, history).
+
+Everything a sysadmin is told goes through these. An event is made after the commit that it reports. Texts are as the
+outside gave them: a sink escapes for its own format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """``status=`` of the mail log: how one attempt, or the wait for one, ended for a recipient."""
+
+    SENT = "sent"
+    DEFERRED = "deferred"
+    BOUNCED = "bounced"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A client connected to a listener; ``client`` is ``name[address]``."""
+
+    at: float
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """A client's session ended; ``commands`` holds how many of each verb were accepted and given."""
+
+    at: float
+    client: str
+    commands: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A listener refused a connection, an address or a message; ``reply`` is what the client was told."""
+
+    at: float
+    client: str
+    command: str
+    reply: str
+    sender: str | None = None
+    recipient: str | None = None
+    helo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A message is in the spool. ``client`` is None for mail of our own (a bounce of ``bounce_of``)."""
+
+    at: float
+    queue_id: str
+    client: str | None
+    message_id: str
+    sender: str
+    size: int
+    nrcpt: int
+    bounce_of: str | None = None
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """One recipient's attempt ended and is settled.
+
+    ``relay`` is ``upstream[address]:port`` or "none"; ``delays`` are seconds before the queue took it, in the queue,
+    in connection set-up and in transmission (Postfix's a/b/c/d); ``conn_use`` counts transactions of that session.
+    """
+
+    at: float
+    queue_id: str
+    recipient: str
+    upstream: str
+    relay: str
+    status: Status
+    dsn: str
+    detail: str
+    delays: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    conn_use: int = 1
+    in_doubt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """A recipient is active again after a deferral, or was read back from the spool (``from=… queue active``)."""
+
+    at: float
+    queue_id: str
+    sender: str
+    size: int
+    nrcpt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bounced:
+    """A failure's notification was spooled as ``bounce_id`` in the same commit."""
+
+    at: float
+    queue_id: str
+    bounce_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The last recipient is done: the content is gone from the spool."""
+
+    at: float
+    queue_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something about the relay itself; ``program`` is the second half of the syslog tag ("master", "smtp", …)."""
+
+    at: float
+    program: str
+    text: str
+    warning: bool = False
+
+
+Event = Connected | Disconnected | Rejected | Accepted | Attempted | Requeued | Bounced | Removed | Notice
+
+Emit = Callable[[Event], None]
+"""Where an edge puts its events; never blocks, never raises."""

@@ -1,0 +1,129 @@
+"""The words for mail itself: envelope, recipient, message.
+
+Values only. Nothing here knows a socket, a database or a clock. The envelope is never derived from header
+fields (RFC 5321 §2.3.1), and addresses are kept as the application gave them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+QUEUE_ID_SHIFT: Final = 4
+"""A queue id is the arrival in milliseconds shifted by this many bits: 16 ids a millisecond before it runs ahead."""
+
+
+class Body(StrEnum):
+    """BODY= of MAIL FROM (RFC 6152 §2)."""
+
+    SEVEN_BIT = "7BIT"
+    EIGHT_BIT = "8BITMIME"
+
+
+class RecipientState(StrEnum):
+    """Where one recipient of one message is. A *deferred* recipient is WAITING with a due time ahead."""
+
+    WAITING = "waiting"
+    LEASED = "leased"
+    HELD = "held"
+    RELAYED = "relayed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One forward-path with the parameters that its RCPT carried (RFC 3461 §4.1, §4.2).
+
+    ``n`` numbers the recipients of one message from 0; together with the queue id it names a recipient.
+    ``attempts`` counts the attempts that were charged to it so far.
+    """
+
+    n: int
+    address: str
+    notify: str | None = None
+    orcpt: str | None = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Reverse-path, forward-paths and ESMTP parameters. The null reverse-path is the empty string."""
+
+    sender: str
+    recipients: tuple[Recipient, ...]
+    body: Body = Body.SEVEN_BIT
+    smtputf8: bool = False
+    ret: str | None = None
+    envid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An accepted message without its octets.
+
+    ``number`` is the queue id as an integer; ``size`` counts the octets kept; ``arrived`` is Unix time in seconds.
+    """
+
+    number: int
+    envelope: Envelope
+    size: int
+    arrived: float
+    message_id: str = ""
+    client: str = ""
+
+    @property
+    def queue_id(self) -> str:
+        """The id that logs, replies and commands use."""
+        return queue_id(self.number)
+
+
+def queue_id(number: int) -> str:
+    """Spell a queue number as upper-case hexadecimal, as Postfix's short queue ids are."""
+    return f"{number:X}"
+
+
+def queue_number(text: str) -> int | None:
+    """Read a queue id back; None where ``text`` is not one."""
+    if not 6 <= len(text) <= 15 or not text.isascii() or not text.isalnum():
+        return None
+    try:
+        return int(text, 16)
+    except ValueError:
+        return None
+
+
+def next_queue_number(last: int, now: float) -> int:
+    """The number for a message that arrives at ``now`` (Unix seconds), above ``last`` also after a clock step."""
+    return max(last + 1, int(now * 1000) << QUEUE_ID_SHIFT)
+
+
+def arrived_of(number: int) -> float:
+    """Unix seconds, to the millisecond, at which the number was given out (later where numbers ran ahead)."""
+    return (number >> QUEUE_ID_SHIFT) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The application's end of an SMTP session. ``name`` is its host name ("localhost", "unknown"), ``address`` its
+    IP address or "" for a Unix socket, ``protocol`` the WITH of the Received line (RFC 3848).
+    """
+
+    name: str
+    address: str
+    helo: str = ""
+    protocol: str = "SMTP"
+    listener: str = "app"
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.address}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What an application hands us before our 250; its octets travel beside it."""
+
+    number: int
+    envelope: Envelope
+    client: Client
+    at: float

@@ -1,0 +1,120 @@
+"""The upstream's port: a configured next hop opens sessions, a session relays requests.
+
+The scheduler decides when and where, the session decides how: a session never schedules, never retries and never
+sleeps. No exception carries a delivery result: trouble is an :class:`~relay.outcome.Outcome` in a :class:`Finished`,
+and only an upstream that can't be reached raises :class:`UpstreamUnavailable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from relay.mail import Message
+from relay.outcome import Outcome
+
+
+class UpstreamUnavailable(Exception):
+    """No session could be opened; ``outcome`` says why (upstream scope)."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.detail)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRequest:
+    """One message and those of its recipients that share this transaction, under one lease.
+
+    ``content`` is all octets, or None for a large message: then ``read_part`` gives each of its ``parts``. ``prefix``
+    goes before it on the wire (what differs by upstream, such as signatures).
+    """
+
+    message: Message
+    content: bytes | None
+    parts: int = 1
+    read_part: Callable[[int], Awaitable[bytes]] | None = None
+    prefix: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A request's end: one outcome per recipient of its envelope, in their order.
+
+    ``relay`` is ``name[address]:port`` as the log shows it; ``conn_use`` counts the session's transactions, this one
+    included; ``setup`` is the seconds that connecting took where this was its first one; ``transmission`` the seconds
+    from the first command to the last reply.
+    """
+
+    request: DeliveryRequest
+    outcomes: tuple[Outcome, ...]
+    relay: str
+    conn_use: int = 1
+    setup: float = 0.0
+    transmission: float = 0.0
+
+
+class SessionObserver(Protocol):
+    """Who is told how a session goes on; called from the event loop, never from inside ``begin``."""
+
+    def finished(self, session: Session, finished: Finished) -> None:
+        """A request has all its outcomes."""
+        ...
+
+    def capacity_changed(self, session: Session) -> None:
+        """``session.capacity`` may have grown."""
+        ...
+
+    def ended(self, session: Session, why: Outcome | None) -> None:
+        """The conversation is over; every request begun was finished before. ``why`` is None for a clean end."""
+        ...
+
+
+class Session(Protocol):
+    """One open, authenticated conversation."""
+
+    @property
+    def capacity(self) -> int:
+        """How many more requests it would begin right now; 0 once it retires."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Requests begun and not finished."""
+        ...
+
+    @property
+    def transactions(self) -> int:
+        """Requests begun so far."""
+        ...
+
+    def begin(self, request: DeliveryRequest) -> None:
+        """Start relaying; only where ``capacity`` allows it."""
+        ...
+
+    def retire(self) -> None:
+        """Take nothing more; end politely (QUIT) once nothing is in flight."""
+        ...
+
+    def abort(self, why: str) -> None:
+        """End at once; what is in flight gets outcomes as for a lost connection."""
+        ...
+
+
+class Upstream(Protocol):
+    """A configured next hop."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        ...
+
+    @property
+    def destination(self) -> str:
+        """``name[host]:port`` for the log where no session exists."""
+        ...
+
+    async def connect(self, observer: SessionObserver) -> Session:
+        """Open a session; raises :class:`UpstreamUnavailable`."""
+        ...
