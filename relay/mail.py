@@ -36,7 +36,7 @@ class Recipient:
     """One forward-path with the parameters that its RCPT carried (RFC 3461 §4.1, §4.2).
 
     ``n`` numbers the recipients of one message from 0; together with the queue id it names a recipient.
-    ``attempts`` counts the attempts that were charged to it so far.
+    ``attempts`` counts the attempts that were charged to it so far; ``last`` is what the last one said.
     """
 
     n: int
@@ -44,6 +44,7 @@ class Recipient:
     notify: str | None = None
     orcpt: str | None = None
     attempts: int = 0
+    last: str = ""
 
 
 @dataclass(frozen=True, slots=True)

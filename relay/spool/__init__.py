@@ -201,6 +201,10 @@ class Spool(Protocol):
         """Lease up to ``limit`` due messages, the longest due first, with contents as long as they fit ``octets``."""
         ...
 
+    async def lease(self, numbers: Sequence[int]) -> list[Claimed]:
+        """Lease what waits or is held of these messages, due or not, without contents."""
+        ...
+
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[int]:
         """Record outcomes of leased recipients (others are left alone); the numbers of the messages now done.
 

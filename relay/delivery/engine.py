@@ -1,0 +1,383 @@
+"""The engine: leased messages come in, go to upstreams' sessions as these have room, and end in the settler.
+
+It is told of new mail (handed over in memory after its commit), reads back from the spool what did not fit, and wakes
+when something falls due. Nothing polls. Trouble of a session or an upstream costs a message nothing: it goes to the
+front again; only after several sessions broke under it is an attempt charged, lest it goes round for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from relay.clock import Clock
+from relay.delivery.items import Item, Window, weight
+from relay.delivery.lane import Lane
+from relay.delivery.pool import Place
+from relay.delivery.schedule import plan
+from relay.delivery.settle import Attempt, Ended, Settler
+from relay.events import Emit, Notice, Requeued, Status
+from relay.mail import RecipientState
+from relay.outcome import Outcome, Scope, Verdict, expired
+from relay.settings import QueueSettings
+from relay.spool import PART_SIZE, Arrival, Claimed, Settled, Settlement, Spool, SpoolBroken, SpoolError
+from relay.upstream import DeliveryRequest, Finished
+
+_log = logging.getLogger(__name__)
+MAX_TRIES: Final = 5
+"""Sessions that may break under a message before it is charged an attempt."""
+CLAIM: Final = 500
+"""Messages leased from the spool at a time."""
+_HERE: Final = Attempt("", "none", 1, (0.0, 0.0, 0.0, 0.0))
+
+
+class Engine:
+    """Owns the lanes of the default route, in its order. ``broken`` is told when the spool can't be trusted."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        settings: QueueSettings,
+        clock: Clock,
+        emit: Emit,
+        *,
+        reporter: str,
+        chance: Callable[[], float],
+    ) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._emit = emit
+        self._loop = asyncio.get_running_loop()
+        self.lanes: list[Lane] = []
+        self._ready: deque[Item] = deque()
+        self._flying: dict[int, Item] = {}  # by the id() of its request
+        self._window = Window()
+        self._settler = Settler(spool, settings, clock, emit, self, reporter=reporter, chance=chance)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._claiming = asyncio.Event()
+        self._backlog = True
+        self._next_due: float | None = None
+        self._due_timer: asyncio.TimerHandle | None = None
+        self._wake_timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._landed = asyncio.Event()
+
+    async def start(self) -> None:
+        """Rescue what an ended process had under lease, and begin."""
+        rescued = await self._spool.rescue(self._clock.now())
+        if rescued:
+            self._emit(Notice(self._clock.now(), "qmgr", f"{rescued} recipients of an ended process made due"))
+        self._tasks = [
+            self._loop.create_task(self._settler.run(), name="settler"),
+            self._loop.create_task(self._claims(), name="claims"),
+        ]
+        self._claiming.set()
+
+    def supervise(self, failed: Callable[[BaseException], None]) -> None:
+        """Have ``failed`` called should a task of ours ever end by an exception."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                failed(error)
+
+        for task in self._tasks:
+            task.add_done_callback(ended)
+
+    def configure(self, settings: QueueSettings) -> None:
+        """Take other queue settings from now on."""
+        self._settler.settings = settings
+
+    # -- what the listeners hand over -------------------------------------------------------------------------------
+    def reserve(self, size: int) -> bool:
+        """Take room in memory for a message of ``size`` octets, or say no: then it waits in the spool."""
+        return not self._stopping and self._window.reserve(weight(size))
+
+    def unreserve(self, size: int) -> None:
+        """Give the room back: the message was not accepted."""
+        self._window.free(weight(size))
+
+    def handed_over(self, arrival: Arrival) -> None:
+        """A message whose room was reserved is in the spool, leased by us."""
+        message = arrival.message
+        parts = max(1, -(-message.size // PART_SIZE))
+        waited = max(0.0, self._clock.now() - message.arrived)
+        nrcpt = len(message.envelope.recipients)
+        octets = weight(message.size)
+        self._ready.append(Item(message, nrcpt, arrival.content, parts, self._loop.time(), waited, octets))
+        self._dispatch()
+
+    def waiting(self) -> None:
+        """A message waits in the spool, due now."""
+        self._backlog = True
+        self._claiming.set()
+
+    # -- scheduling -------------------------------------------------------------------------------------------------
+    def _dispatch(self) -> None:
+        """Hand ready items to sessions as far as these have room."""
+        if not self._ready or self._stopping or self._settler.stuck is not None:
+            return
+        now = self._loop.time()
+        planned = plan([lane.circuit for lane in self.lanes], now)
+        for index in planned.probe:
+            self.lanes[index].probe()
+        if planned.wake_at is not None:
+            self._wake_at(planned.wake_at)
+        if planned.use is None:
+            self._expire_ready()
+            return
+        lane = self.lanes[planned.use]
+        behind = 0
+        wall = self._clock.now()
+        while self._ready:
+            item = self._ready[0]
+            if self._is_expired(item, wall):
+                self._expire(self._ready.popleft())
+                continue
+            where = lane.place
+            if where is Place.NOWHERE:
+                break
+            behind += where is Place.CHAINED
+            self._ready.popleft()
+            rest = item.split(lane.limits.max_recipients)
+            if rest is not None:
+                self._ready.appendleft(rest)
+            self._begin(lane, item, now)
+        demand = behind + len(self._ready)
+        if demand:
+            lane.grow(demand)
+
+    def _begin(self, lane: Lane, item: Item, now: float) -> None:
+        read_part = None if item.content is not None else partial(self._spool.content, item.number)
+        request = DeliveryRequest(item.message, item.content, item.parts, read_part)
+        item.request = request
+        item.begun = now
+        self._flying[id(request)] = item
+        lane.begin(request)
+
+    def _wake_at(self, when: float) -> None:
+        timer = self._wake_timer
+        if timer is not None and not timer.cancelled() and self._loop.time() < timer.when() <= when:
+            return
+        if timer is not None:
+            timer.cancel()
+        self._wake_timer = self._loop.call_at(when, self._dispatch)
+
+    # -- LaneOwner --------------------------------------------------------------------------------------------------
+    def finished(self, lane: Lane, finished: Finished) -> None:
+        """A request has its outcomes: settle what is decided, put back what cost nothing."""
+        item = self._flying.pop(id(finished.request))
+        item.request = None
+        outcomes = finished.outcomes
+        again = [n for n, outcome in enumerate(outcomes) if _costs_nothing(outcome)]
+        if again and (item.tries < MAX_TRIES or self._stopping):
+            if len(again) < len(outcomes):
+                kept = item.only([n for n in range(len(outcomes)) if n not in again])
+                kept.octets = 0  # the part that goes on carries the weight
+                self._settle(kept, [o for o in outcomes if not _costs_nothing(o)], lane, finished)
+                item = item.only(again)
+            item.tries += any(_broke(outcome) for outcome in outcomes)
+            self._ready.appendleft(item)
+        else:
+            self._settle(item, outcomes, lane, finished)
+        if self._stopping:
+            if not self._flying:
+                self._landed.set()
+        else:
+            self._dispatch()
+
+    def changed(self, lane: Lane) -> None:
+        """A lane may take more, or less."""
+        del lane
+        self._dispatch()
+
+    def trouble(self, lane: Lane, outcome: Outcome) -> None:
+        """An upstream can't be used just now."""
+        self._emit(
+            Notice(self._clock.now(), "smtp", f"upstream {lane.name} is {lane.state}: {outcome.detail}", warning=True)
+        )
+
+    # -- endings ----------------------------------------------------------------------------------------------------
+    def _settle(self, item: Item, outcomes: Sequence[Outcome], lane: Lane, finished: Finished) -> None:
+        queued = max(0.0, item.begun - item.active - finished.setup)
+        delays = (item.waited, queued, finished.setup, finished.transmission)
+        self._settler.put(Ended(item, outcomes, Attempt(lane.name, finished.relay, finished.conn_use, delays)))
+
+    def _is_expired(self, item: Item, now: float) -> bool:
+        return now - item.message.arrived >= self._settler.lifetime(item.message.envelope)
+
+    def _expire(self, item: Item) -> None:
+        outcomes = [expired(recipient.last) for recipient in item.message.envelope.recipients]
+        attempt = replace(_HERE, delays=(item.waited, self._loop.time() - item.active, 0.0, 0.0))
+        self._settler.put(Ended(item, outcomes, attempt, Status.EXPIRED))
+
+    def _expire_ready(self) -> None:
+        """While everything is down lifetimes run on."""
+        now = self._clock.now()
+        late = [item for item in self._ready if self._is_expired(item, now)]
+        if late:
+            self._ready = deque(item for item in self._ready if not self._is_expired(item, now))
+            for item in late:
+                self._expire(item)
+
+    def committed(self, ended: Sequence[Ended], next_due: float | None) -> None:
+        """These are recorded: their room is free, what was deferred falls due then."""
+        for each in ended:
+            if each.item.octets:
+                self._window.free(each.item.octets)
+        if next_due is not None:
+            self._due_at(next_due)
+        if self._backlog:
+            self._claiming.set()
+        self._dispatch()
+
+    # -- reading back from the spool --------------------------------------------------------------------------------
+    def _due_at(self, due: float) -> None:
+        """See to it that the spool is asked again at ``due`` (Unix seconds)."""
+        if self._next_due is not None and self._next_due <= due and self._due_timer is not None:
+            return
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+        self._next_due = due
+        self._due_timer = self._loop.call_later(max(0.0, due - self._clock.now()), self._fallen_due)
+
+    def _fallen_due(self) -> None:
+        self._due_timer = self._next_due = None
+        self.waiting()
+
+    async def _claims(self) -> None:
+        """Lease due mail whenever there is some and room for it."""
+        while True:
+            await self._claiming.wait()
+            self._claiming.clear()
+            try:
+                await self._claim()
+            except SpoolBroken:
+                raise
+            except SpoolError as error:
+                _log.warning("due mail can't be read from the spool: %s", error)
+                self._loop.call_later(1.0, self._claiming.set)
+
+    async def _claim(self) -> None:
+        while self._backlog and not self._stopping:
+            messages, octets = self._window.room
+            # A claim for a handful while the window is nearly full would cost more than it brings.
+            if messages < CLAIM // 4 or octets < PART_SIZE:
+                return
+            self._backlog = False
+            limit = min(messages, CLAIM)
+            now = self._clock.now()
+            claimed = await self._spool.claim(now, limit, octets)
+            for each in claimed:
+                item = self._taken(each, now)
+                message = item.message
+                nrcpt = len(message.envelope.recipients)
+                self._emit(Requeued(now, message.queue_id, message.envelope.sender, message.size, nrcpt))
+                self._ready.append(item)
+            self._dispatch()
+            if len(claimed) == limit:
+                self._backlog = True
+        if not self._backlog:
+            due = await self._spool.next_due(self._clock.now())
+            if due is not None:
+                self._due_at(due)
+
+    def _taken(self, claimed: Claimed, now: float) -> Item:
+        message = claimed.message
+        octets = weight(message.size)
+        self._window.messages += 1
+        self._window.octets += octets
+        waited = max(0.0, now - message.arrived)
+        return Item(message, claimed.nrcpt, claimed.content, claimed.parts, self._loop.time(), waited, octets)
+
+    # -- operators --------------------------------------------------------------------------------------------------
+    @property
+    def preferred(self) -> Lane | None:
+        """The lane that takes waiting mail now."""
+        planned = plan([lane.circuit for lane in self.lanes], self._loop.time())
+        return None if planned.use is None else self.lanes[planned.use]
+
+    @property
+    def in_flight(self) -> frozenset[int]:
+        """Numbers of the messages in a session now."""
+        return frozenset(item.number for item in self._flying.values())
+
+    @property
+    def claimed(self) -> frozenset[int]:
+        """Numbers of the messages leased and not in a session."""
+        return frozenset(item.number for item in self._ready)
+
+    async def withdraw(self, numbers: frozenset[int]) -> None:
+        """Give leased messages that are not in a session back to the spool, due now."""
+        taken = [item for item in self._ready if item.number in numbers]
+        if taken:
+            self._ready = deque(item for item in self._ready if item.number not in numbers)
+            await self._give_back(taken)
+            self._backlog = True
+
+    async def fail(self, numbers: Sequence[int], outcome: Outcome) -> int:
+        """Fail what waits or is held of these messages, as an operator's decision, with a bounce; how many messages."""
+        await self.withdraw(frozenset(numbers))
+        leased = await self._spool.lease(numbers)
+        now = self._clock.now()
+        for each in leased:
+            item = self._taken(each, now)
+            self._settler.put(Ended(item, [outcome] * len(item.message.envelope.recipients), _HERE))
+        await self._settler.drained()
+        return len(leased)
+
+    async def _give_back(self, items: Sequence[Item]) -> None:
+        now = self._clock.now()
+        await self._spool.settle([_returned(item, now) for item in items])
+        for item in items:
+            if item.octets:
+                self._window.free(item.octets)
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+    async def stop(self, grace: float) -> None:
+        """Begin nothing more; wait up to ``grace`` seconds for what is in flight, break off the rest, record all."""
+        self._stopping = True
+        for timer in (self._due_timer, self._wake_timer):
+            if timer is not None:
+                timer.cancel()
+        for lane in self.lanes:
+            lane.retire()
+        if self._flying:
+            try:
+                async with asyncio.timeout(grace):
+                    await self._landed.wait()
+            except TimeoutError:
+                for lane in self.lanes:
+                    lane.abort("relay stopped")
+        await self._settler.drained()
+        await self._give_back(list(self._ready))
+        self._ready.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _costs_nothing(outcome: Outcome) -> bool:
+    """Whether it was the session's or the upstream's trouble alone."""
+    return (
+        outcome.verdict is Verdict.DEFERRED
+        and outcome.scope in (Scope.SESSION, Scope.UPSTREAM)
+        and not outcome.in_doubt
+    )
+
+
+def _broke(outcome: Outcome) -> bool:
+    """Whether a session broke under the message, other than by a polite 421."""
+    return outcome.scope is Scope.SESSION and (outcome.reply is None or outcome.reply.code != 421)
+
+
+def _returned(item: Item, now: float) -> Settlement:
+    rows = tuple(
+        Settled(r.n, r.address, RecipientState.WAITING, r.attempts, due=now, charged=False)
+        for r in item.message.envelope.recipients
+    )
+    return Settlement(item.number, item.nrcpt, now, rows)

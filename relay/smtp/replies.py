@@ -1,0 +1,77 @@
+"""Reads a server's replies out of its bytes, however they are split (RFC 5321 §4.2).
+
+Strict about framing, lenient about codes: any three digits from 200 to 599 are a reply, with or without text; a bare LF
+ends a line too. What is no reply is a :class:`ProtocolError`: the conversation can't be trusted from there on.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relay.outcome import Reply, parse_reply
+
+MAX_LINE: Final = 4096
+"""Octets of one line; RFC 5321 §4.5.3.1.5 allows 512, servers write more."""
+MAX_REPLY: Final = 65_536
+"""Octets of one reply with all its lines."""
+
+
+class ProtocolError(Exception):
+    """The server sent what is no SMTP reply, or one that nobody asked for."""
+
+
+class ReplyReader:
+    """Collects bytes and gives whole replies."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._lines: list[str] = []
+        self._code = 0
+        self._octets = 0
+
+    @property
+    def partial(self) -> bool:
+        """Whether a reply has begun and not ended."""
+        return bool(self._buffer or self._lines)
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """The replies that ``data`` completes, in order; raises :class:`ProtocolError`.
+
+        Replies before the bad line are lost with it: the caller takes the session for broken either way.
+        """
+        buffer = self._buffer + data if self._buffer else data
+        replies: list[Reply] = []
+        start = 0
+        while (end := buffer.find(b"\n", start)) != -1:
+            reply = self._line(buffer[start:end])
+            if reply is not None:
+                replies.append(reply)
+            start = end + 1
+        self._buffer = buffer[start:]
+        if len(self._buffer) > MAX_LINE:
+            raise ProtocolError("reply line too long")
+        return replies
+
+    def _line(self, line: bytes) -> Reply | None:
+        self._octets += len(line)
+        if len(line) > MAX_LINE or self._octets > MAX_REPLY:
+            raise ProtocolError("reply too long")
+        line = line.removesuffix(b"\r")
+        digits, separator = line[:3], line[3:4]
+        if len(digits) != 3 or not digits.isdigit() or not b"2" <= digits[:1] <= b"5" or separator not in _SEPARATORS:
+            raise ProtocolError("not an SMTP reply")
+        code = int(digits)
+        if self._lines and code != self._code:
+            raise ProtocolError("reply with different codes")
+        text = line[4:].decode("utf-8", "replace")
+        if separator == b"-":
+            self._code = code
+            self._lines.append(text)
+            return None
+        lines = [*self._lines, text] if self._lines else [text]
+        self._lines = []
+        self._octets = 0
+        return parse_reply(code, lines)
+
+
+_SEPARATORS: Final = frozenset((b" ", b"-", b""))
