@@ -8,7 +8,6 @@ front again; only after several sessions broke under it is an attempt charged, l
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,18 +20,16 @@ from relay.delivery.lane import Lane
 from relay.delivery.pool import Place
 from relay.delivery.schedule import plan
 from relay.delivery.settle import Attempt, Ended, Settler
-from relay.events import Emit, Notice, Requeued, Status
+from relay.delivery.supply import Supply
+from relay.events import Emit, Notice, Status
 from relay.mail import RecipientState
 from relay.outcome import Outcome, Scope, Verdict, expired
 from relay.settings import QueueSettings
-from relay.spool import PART_SIZE, Arrival, Claimed, Settled, Settlement, Spool, SpoolBroken, SpoolError
+from relay.spool import PART_SIZE, Arrival, Settled, Settlement, Spool
 from relay.upstream import DeliveryRequest, Finished
 
-_log = logging.getLogger(__name__)
 MAX_TRIES: Final = 5
 """Sessions that may break under a message before it is charged an attempt."""
-CLAIM: Final = 500
-"""Messages leased from the spool at a time."""
 _HERE: Final = Attempt("", "none", 1, (0.0, 0.0, 0.0, 0.0))
 
 
@@ -54,18 +51,26 @@ class Engine:
         self._emit = emit
         self._loop = asyncio.get_running_loop()
         self.lanes: list[Lane] = []
+        self._retiring: list[Lane] = []
         self._ready: deque[Item] = deque()
         self._flying: dict[int, Item] = {}  # by the id() of its request
         self._window = Window()
+        self._supply = Supply(spool, self._window, clock, emit, self._take)
         self._settler = Settler(spool, settings, clock, emit, self, reporter=reporter, chance=chance)
         self._tasks: list[asyncio.Task[None]] = []
-        self._claiming = asyncio.Event()
-        self._backlog = True
-        self._next_due: float | None = None
-        self._due_timer: asyncio.TimerHandle | None = None
         self._wake_timer: asyncio.TimerHandle | None = None
+        self._look_again = 0.0
         self._stopping = False
         self._landed = asyncio.Event()
+
+    def route(self, lanes: Sequence[Lane]) -> None:
+        """Use these lanes in this order from now on; others end what they have in flight and go."""
+        dropped = [lane for lane in self.lanes if lane not in lanes]
+        self.lanes = list(lanes)
+        self._retiring = [lane for lane in self._retiring if lane.connections] + dropped
+        for lane in dropped:
+            lane.retire()
+        self._dispatch()
 
     async def start(self) -> None:
         """Rescue what an ended process had under lease, and begin."""
@@ -74,9 +79,8 @@ class Engine:
             self._emit(Notice(self._clock.now(), "qmgr", f"{rescued} recipients of an ended process made due"))
         self._tasks = [
             self._loop.create_task(self._settler.run(), name="settler"),
-            self._loop.create_task(self._claims(), name="claims"),
+            self._loop.create_task(self._supply.run(), name="supply"),
         ]
-        self._claiming.set()
 
     def supervise(self, failed: Callable[[BaseException], None]) -> None:
         """Have ``failed`` called should a task of ours ever end by an exception."""
@@ -113,8 +117,11 @@ class Engine:
 
     def waiting(self) -> None:
         """A message waits in the spool, due now."""
-        self._backlog = True
-        self._claiming.set()
+        self._supply.ring()
+
+    def _take(self, items: Sequence[Item]) -> None:
+        self._ready.extend(items)
+        self._dispatch()
 
     # -- scheduling -------------------------------------------------------------------------------------------------
     def _dispatch(self) -> None:
@@ -128,7 +135,7 @@ class Engine:
         if planned.wake_at is not None:
             self._wake_at(planned.wake_at)
         if planned.use is None:
-            self._expire_ready()
+            self._expire_ready(now)
             return
         lane = self.lanes[planned.use]
         behind = 0
@@ -215,8 +222,11 @@ class Engine:
         attempt = replace(_HERE, delays=(item.waited, self._loop.time() - item.active, 0.0, 0.0))
         self._settler.put(Ended(item, outcomes, attempt, Status.EXPIRED))
 
-    def _expire_ready(self) -> None:
-        """While everything is down lifetimes run on."""
+    def _expire_ready(self, at: float) -> None:
+        """While everything is down lifetimes run on: looked at once a second at the most."""
+        if at < self._look_again:
+            return
+        self._look_again = at + 1.0
         now = self._clock.now()
         late = [item for item in self._ready if self._is_expired(item, now)]
         if late:
@@ -230,69 +240,9 @@ class Engine:
             if each.item.octets:
                 self._window.free(each.item.octets)
         if next_due is not None:
-            self._due_at(next_due)
-        if self._backlog:
-            self._claiming.set()
+            self._supply.due_at(next_due)
+        self._supply.room_grew()
         self._dispatch()
-
-    # -- reading back from the spool --------------------------------------------------------------------------------
-    def _due_at(self, due: float) -> None:
-        """See to it that the spool is asked again at ``due`` (Unix seconds)."""
-        if self._next_due is not None and self._next_due <= due and self._due_timer is not None:
-            return
-        if self._due_timer is not None:
-            self._due_timer.cancel()
-        self._next_due = due
-        self._due_timer = self._loop.call_later(max(0.0, due - self._clock.now()), self._fallen_due)
-
-    def _fallen_due(self) -> None:
-        self._due_timer = self._next_due = None
-        self.waiting()
-
-    async def _claims(self) -> None:
-        """Lease due mail whenever there is some and room for it."""
-        while True:
-            await self._claiming.wait()
-            self._claiming.clear()
-            try:
-                await self._claim()
-            except SpoolBroken:
-                raise
-            except SpoolError as error:
-                _log.warning("due mail can't be read from the spool: %s", error)
-                self._loop.call_later(1.0, self._claiming.set)
-
-    async def _claim(self) -> None:
-        while self._backlog and not self._stopping:
-            messages, octets = self._window.room
-            # A claim for a handful while the window is nearly full would cost more than it brings.
-            if messages < CLAIM // 4 or octets < PART_SIZE:
-                return
-            self._backlog = False
-            limit = min(messages, CLAIM)
-            now = self._clock.now()
-            claimed = await self._spool.claim(now, limit, octets)
-            for each in claimed:
-                item = self._taken(each, now)
-                message = item.message
-                nrcpt = len(message.envelope.recipients)
-                self._emit(Requeued(now, message.queue_id, message.envelope.sender, message.size, nrcpt))
-                self._ready.append(item)
-            self._dispatch()
-            if len(claimed) == limit:
-                self._backlog = True
-        if not self._backlog:
-            due = await self._spool.next_due(self._clock.now())
-            if due is not None:
-                self._due_at(due)
-
-    def _taken(self, claimed: Claimed, now: float) -> Item:
-        message = claimed.message
-        octets = weight(message.size)
-        self._window.messages += 1
-        self._window.octets += octets
-        waited = max(0.0, now - message.arrived)
-        return Item(message, claimed.nrcpt, claimed.content, claimed.parts, self._loop.time(), waited, octets)
 
     # -- operators --------------------------------------------------------------------------------------------------
     @property
@@ -317,15 +267,14 @@ class Engine:
         if taken:
             self._ready = deque(item for item in self._ready if item.number not in numbers)
             await self._give_back(taken)
-            self._backlog = True
+            self._supply.ring()
 
     async def fail(self, numbers: Sequence[int], outcome: Outcome) -> int:
         """Fail what waits or is held of these messages, as an operator's decision, with a bounce; how many messages."""
         await self.withdraw(frozenset(numbers))
         leased = await self._spool.lease(numbers)
-        now = self._clock.now()
         for each in leased:
-            item = self._taken(each, now)
+            item = self._supply.leased(each)
             self._settler.put(Ended(item, [outcome] * len(item.message.envelope.recipients), _HERE))
         await self._settler.drained()
         return len(leased)
@@ -341,17 +290,17 @@ class Engine:
     async def stop(self, grace: float) -> None:
         """Begin nothing more; wait up to ``grace`` seconds for what is in flight, break off the rest, record all."""
         self._stopping = True
-        for timer in (self._due_timer, self._wake_timer):
-            if timer is not None:
-                timer.cancel()
-        for lane in self.lanes:
+        self._supply.stop()
+        if self._wake_timer is not None:
+            self._wake_timer.cancel()
+        for lane in (*self.lanes, *self._retiring):
             lane.retire()
         if self._flying:
             try:
                 async with asyncio.timeout(grace):
                     await self._landed.wait()
             except TimeoutError:
-                for lane in self.lanes:
+                for lane in (*self.lanes, *self._retiring):
                     lane.abort("relay stopped")
         await self._settler.drained()
         await self._give_back(list(self._ready))

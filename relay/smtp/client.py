@@ -252,18 +252,16 @@ class ClientSession(Generic[Key]):
         """Advance the answered cursor; the requests that are done now."""
         if self.over is not None:
             return []
-        try:
-            replies = self._reader.feed(data)
-        except ProtocolError as error:
-            return self.lost(f"protocol error: {error}")
         done: list[Done[Key]] = []
-        for reply in replies:
-            try:
+        try:
+            for reply in self._reader.feed(data):
                 done += self._answer(reply)
-            except ProtocolError as error:
-                return done + self.lost(f"protocol error: {error}")
-            if self._end is not None:
-                return done + self._abandon(self._end)
+                if self._end is not None:
+                    return done + self._abandon(self._end)
+            if self._reader.broken is not None:
+                raise self._reader.broken
+        except ProtocolError as error:
+            done += self.lost(f"protocol error: {error}")
         return done
 
     def lost(self, what: str) -> list[Done[Key]]:

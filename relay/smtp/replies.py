@@ -21,13 +21,15 @@ class ProtocolError(Exception):
 
 
 class ReplyReader:
-    """Collects bytes and gives whole replies."""
+    """Collects bytes and gives whole replies; raises nothing."""
 
     def __init__(self) -> None:
         self._buffer = b""
         self._lines: list[str] = []
         self._code = 0
         self._octets = 0
+        self.broken: ProtocolError | None = None
+        """What was wrong with the octets behind the last reply; nothing is read any more."""
 
     @property
     def partial(self) -> bool:
@@ -35,21 +37,21 @@ class ReplyReader:
         return bool(self._buffer or self._lines)
 
     def feed(self, data: bytes) -> list[Reply]:
-        """The replies that ``data`` completes, in order; raises :class:`ProtocolError`.
-
-        Replies before the bad line are lost with it: the caller takes the session for broken either way.
-        """
+        """The replies that ``data`` completes, in order; those before a bad line are good (:attr:`broken`)."""
         buffer = self._buffer + data if self._buffer else data
         replies: list[Reply] = []
         start = 0
-        while (end := buffer.find(b"\n", start)) != -1:
-            reply = self._line(buffer[start:end])
-            if reply is not None:
-                replies.append(reply)
-            start = end + 1
+        try:
+            while self.broken is None and (end := buffer.find(b"\n", start)) != -1:
+                reply = self._line(buffer[start:end])
+                if reply is not None:
+                    replies.append(reply)
+                start = end + 1
+        except ProtocolError as error:
+            self.broken = error
         self._buffer = buffer[start:]
-        if len(self._buffer) > MAX_LINE:
-            raise ProtocolError("reply line too long")
+        if self.broken is None and len(self._buffer) > MAX_LINE:
+            self.broken = ProtocolError("reply line too long")
         return replies
 
     def _line(self, line: bytes) -> Reply | None:

@@ -1,0 +1,231 @@
+"""``relay serve``: start in an order that loses nothing, serve, end in the reverse order.
+
+Signals: SIGTERM and SIGINT stop (what is in flight gets ``stop_timeout``), a second one leaves at once, SIGHUP reloads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from random import SystemRandom
+from typing import Final
+
+import uvloop
+
+from relay.clock import Clock, SystemClock
+from relay.control.server import ControlServer
+from relay.control.services import Services
+from relay.daemon import diagnostics
+from relay.daemon.desk import Desk
+from relay.daemon.faults import fault_hook
+from relay.daemon.notify import notify
+from relay.daemon.upkeep import sweep_hourly
+from relay.delivery.engine import Engine
+from relay.delivery.lane import Lane, LaneLimits
+from relay.events import Notice
+from relay.listener.server import Listeners
+from relay.maillog import MailLog
+from relay.settings import Settings, UpstreamSettings
+from relay.spool import Spool, SpoolBroken, SpoolDamaged, SpoolError, SpoolLocked
+from relay.spool.sqlite import open_spool
+from relay.upstream import Upstream
+
+EX_OK: Final = 0
+EX_UNAVAILABLE: Final = 69
+EX_IOERR: Final = 74
+EX_TEMPFAIL: Final = 75
+LEFT_AT_ONCE: Final = 128 + signal.SIGTERM
+"""Exit status after a second SIGTERM, as a shell would report the signal."""
+
+Load = Callable[[], Settings]
+"""Reads the configuration; raises what the command line reports."""
+
+
+def serve(load: Load) -> int:
+    """Run a relay until it is stopped; the exit status of contract §3."""
+    settings = load()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Relay(settings, load, SystemClock()).run())
+
+
+class Relay:
+    """A running relay."""
+
+    def __init__(self, settings: Settings, load: Load, clock: Clock) -> None:
+        self._settings = settings
+        self._load = load
+        self._clock = clock
+        self._log = MailLog(settings.log, settings.hostname)
+        self._stop = asyncio.Event()
+        self._status = EX_OK
+        self._stops = 0
+
+    async def run(self) -> int:
+        """Start, serve, stop."""
+        diagnostics.install(diagnostics.NoticeHandler(self._log.emit, self._clock))
+        try:
+            spool = await open_spool(
+                self._settings.spool, clock=self._clock, fault=fault_hook(os.environ), on_broken=self._on_broken
+            )
+        except SpoolLocked as error:
+            return self._refuse(EX_TEMPFAIL, str(error))
+        except (SpoolDamaged, SpoolBroken) as error:
+            return self._refuse(EX_IOERR, str(error))
+        except (SpoolError, OSError) as error:
+            return self._refuse(EX_UNAVAILABLE, str(error))
+        try:
+            return await self._serve(spool)
+        except SpoolBroken as error:
+            return self._refuse(EX_IOERR, str(error))
+        finally:
+            try:
+                await spool.close()
+            except SpoolError as error:
+                self._status = self._refuse(EX_IOERR, str(error))
+            self._log.close()
+
+    async def _serve(self, spool: Spool) -> int:
+        settings = self._settings
+        engine = Engine(
+            spool,
+            settings.queue,
+            self._clock,
+            self._log.emit,
+            reporter=settings.hostname,
+            chance=SystemRandom().random,
+        )
+        engine.route([self._lane(each, engine) for each in settings.upstreams])
+        await engine.start()
+        engine.supervise(self._on_failure)
+        services = Services(spool, self._clock, Desk(engine))
+        control = ControlServer(services, _control_path(settings))
+        listeners = Listeners(spool, self._clock, settings.hostname, self._log.emit, engine)
+        upkeep = asyncio.create_task(sweep_hourly(spool, self._clock, lambda: self._settings.spool.history))
+        try:
+            await control.start()
+            await listeners.start(settings.listeners)
+        except OSError as error:
+            upkeep.cancel()
+            await listeners.stop(0.0)
+            await control.stop()
+            await engine.stop(0.0)
+            return self._refuse(EX_UNAVAILABLE, str(error))
+        self._signals(engine, listeners)
+        gc.collect()
+        gc.freeze()  # what the start built lives as long as the process: the collector need not look at it again
+        self._tell(f"daemon started -- version {_version()}, listening on {', '.join(listeners.addresses)}")
+        notify(os.environ, "READY=1")
+        await self._stop.wait()
+        notify(os.environ, "STOPPING=1")
+        upkeep.cancel()
+        grace = self._settings.queue.stop_timeout if self._status == EX_OK else 0.0
+        await listeners.stop(min(grace, 5.0))
+        if self._status == EX_OK:
+            await engine.stop(grace)
+        await control.stop()
+        self._tell("daemon stopped")
+        return self._status
+
+    def _lane(self, settings: UpstreamSettings, engine: Engine) -> Lane:
+        limits = LaneLimits(settings.max_connections, settings.max_recipients)
+        return Lane(_upstream(settings, self._settings.hostname, self._clock), limits, engine, SystemRandom().random)
+
+    # -- signals and trouble ----------------------------------------------------------------------------------------
+    def _signals(self, engine: Engine, listeners: Listeners) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload, engine, listeners)
+
+    def _on_stop(self, number: signal.Signals) -> None:
+        self._stops += 1
+        if self._stops > 1:
+            self._tell("leaving at once")
+            self._log.close(1.0)
+            os._exit(LEFT_AT_ONCE)
+        self._tell(f"terminating on signal {number.value}")
+        self._stop.set()
+
+    def _on_reload(self, engine: Engine, listeners: Listeners) -> None:
+        notify(os.environ, "RELOADING=1")
+        self._log.reopen()
+        try:
+            settings = self._load()
+        except Exception as error:  # noqa: BLE001 - a broken file, however broken, changes nothing
+            self._tell(f"reload: the configuration is kept as it was: {error}", warning=True)
+        else:
+            self._apply(settings, engine, listeners)
+        notify(os.environ, "READY=1")
+
+    def _apply(self, settings: Settings, engine: Engine, listeners: Listeners) -> None:
+        before, self._settings = self._settings, settings
+        for table, old, new in (
+            ("hostname", before.hostname, settings.hostname),
+            ("[spool]", before.spool, settings.spool),
+            ("[control]", before.control, settings.control),
+            ("[log]", before.log, settings.log),
+        ):
+            if old != new:
+                self._tell(f"reload: a change of {table} takes effect at the next start", warning=True)
+        engine.configure(settings.queue)
+        unchanged = {lane.name: lane for lane in engine.lanes}
+        known = {each.name: each for each in before.upstreams}
+        engine.route(
+            [
+                unchanged[each.name] if known.get(each.name) == each else self._lane(each, engine)
+                for each in settings.upstreams
+            ]
+        )
+        for problem in listeners.configure(settings.listeners):
+            self._tell(f"reload: {problem}", warning=True)
+        self._tell("reload: done")
+
+    def _on_broken(self, why: str) -> None:
+        self._tell(f"the spool can't be trusted any more: {why}", warning=True)
+        self._fail(EX_IOERR)
+
+    def _on_failure(self, error: BaseException) -> None:
+        if not isinstance(error, SpoolBroken):
+            diagnostics.report(error)
+        self._fail(EX_IOERR)
+
+    def _fail(self, status: int) -> None:
+        self._status = status
+        self._stop.set()
+
+    def _refuse(self, status: int, why: str) -> int:
+        self._tell(why, warning=True)
+        if self._settings.log.target != "stderr":
+            sys.stderr.write(f"relay: {why}\n")
+        return status
+
+    def _tell(self, text: str, *, warning: bool = False) -> None:
+        self._log.emit(Notice(self._clock.now(), "master", text, warning=warning))
+
+
+def _upstream(settings: UpstreamSettings, hostname: str, clock: Clock) -> Upstream:
+    # Imported where it is used: a relay that only simulates needs no SMTP client, and the other way round.
+    match settings.kind:
+        case "simulator":
+            from relay.upstream.simulator import SimulatorUpstream
+
+            return SimulatorUpstream(settings, clock)
+        case "smtp":
+            from relay.upstream.smtp import SmtpUpstream
+
+            return SmtpUpstream(settings, hostname)
+
+
+def _control_path(settings: Settings) -> str:
+    return settings.control.path or str(Path(settings.spool.path).parent / "control.sock")
+
+
+def _version() -> str:
+    from relay import __version__
+
+    return __version__
