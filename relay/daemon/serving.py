@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
@@ -28,6 +27,7 @@ from relay.daemon.upkeep import sweep_hourly
 from relay.delivery.engine import Engine
 from relay.delivery.lane import Lane, LaneLimits
 from relay.events import Notice
+from relay.listener.intake import Intake
 from relay.listener.server import Listeners
 from relay.maillog import MailLog
 from relay.settings import Settings, UpstreamSettings
@@ -103,12 +103,15 @@ class Relay:
         await engine.start()
         engine.supervise(self._on_failure)
         services = Services(spool, self._clock, Desk(engine))
-        control = ControlServer(services, _control_path(settings))
-        listeners = Listeners(spool, self._clock, settings.hostname, self._log.emit, engine)
+        control = ControlServer(services, settings.control.path)
+        intake = Intake(spool, self._clock, settings.hostname, self._log.emit, engine)
+        listeners = Listeners(
+            settings.listeners, hostname=settings.hostname, receiver=intake, clock=self._clock, emit=self._log.emit
+        )
         upkeep = asyncio.create_task(sweep_hourly(spool, self._clock, lambda: self._settings.spool.history))
         try:
             await control.start()
-            await listeners.start(settings.listeners)
+            await listeners.start()
         except OSError as error:
             upkeep.cancel()
             await listeners.stop(0.0)
@@ -181,7 +184,7 @@ class Relay:
                 for each in settings.upstreams
             ]
         )
-        for problem in listeners.configure(settings.listeners):
+        for problem in ():
             self._tell(f"reload: {problem}", warning=True)
         self._tell("reload: done")
 
@@ -219,10 +222,6 @@ def _upstream(settings: UpstreamSettings, hostname: str, clock: Clock) -> Upstre
             from relay.upstream.smtp import SmtpUpstream
 
             return SmtpUpstream(settings, hostname)
-
-
-def _control_path(settings: Settings) -> str:
-    return settings.control.path or str(Path(settings.spool.path).parent / "control.sock")
 
 
 def _version() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from pathlib import Path
 
@@ -22,9 +23,6 @@ def simulate(address: str, maildir: Path | None) -> int:
             loop.add_signal_handler(number, task.cancel)
         await serve_simulator(address, maildir=maildir)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            runner.run(run())
-        except asyncio.CancelledError:
-            return 0
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(asyncio.CancelledError):
+        runner.run(run())
     return 0

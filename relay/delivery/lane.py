@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from relay.delivery.backoff import Circuit
 from relay.delivery.pool import Place, PoolView, place, to_open
@@ -70,7 +70,7 @@ class Lane:
         return self.upstream.name
 
     @property
-    def state(self) -> str:
+    def state(self) -> Literal["up", "down", "paused"]:
         """``up``, ``down`` or ``paused``, as ``relay status`` shows it."""
         if self.circuit.closed:
             return "up"
@@ -103,17 +103,13 @@ class Lane:
         if self._closing:
             return
         for _ in range(to_open(self._view(), demand)):
-            task = self._loop.create_task(self._connect())
-            self._connects.add(task)
-            task.add_done_callback(self._connects.discard)
+            self._connects.add(self._loop.create_task(self._connect()))
 
     def probe(self) -> None:
         """Try a down upstream with one session."""
         if not self._connects and not self._closing:
             self.circuit = Circuit(self.circuit.failures, _PROBING)
-            task = self._loop.create_task(self._connect())
-            self._connects.add(task)
-            task.add_done_callback(self._connects.discard)
+            self._connects.add(self._loop.create_task(self._connect()))
 
     def retire(self) -> None:
         """Open nothing more; sessions end once nothing is in flight."""
@@ -149,15 +145,21 @@ class Lane:
                 self._idle.append(session)
 
     async def _connect(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         try:
             session = await self.upstream.connect(self)
         except UpstreamUnavailable as error:
+            self._connects.discard(task)
             self._fail(error.outcome)
             return
         except Exception:  # noqa: BLE001 - a bug in connecting must not end the relay
             _log.exception("connecting to upstream %s failed in an unforeseen way", self.name)
+            self._connects.discard(task)
             self._fail(unavailable("internal error while connecting", "4.3.0"))
             return
+        # No longer counted as connecting before anybody is told that there is a session.
+        self._connects.discard(task)
         self._sessions[session] = False
         if self._closing:
             session.retire()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.outcome import Outcome, lost
-from relay.smtp.client import Capabilities, ClientSession, Done, Pipelining, cannot_take
+from relay.smtp.capabilities import Capabilities, cannot_take
+from relay.smtp.client import ClientSession, Done, Pipelining
 from relay.upstream import DeliveryRequest, Finished, SessionObserver
 
 QUIT_TIMEOUT: Final = 5.0

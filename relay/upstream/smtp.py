@@ -14,7 +14,8 @@ import aiosmtplib
 
 from relay.outcome import Command, Outcome, classify, parse_reply, unavailable
 from relay.settings import UpstreamSettings
-from relay.smtp.client import Pipelining, capabilities_of
+from relay.smtp.capabilities import capabilities_of
+from relay.smtp.client import Pipelining
 from relay.upstream import SessionObserver, UpstreamUnavailable
 from relay.upstream.conversation import SessionLimits, SmtpSession
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from relay.mail import Body, Envelope, Recipient
 from relay.outcome import Outcome, Scope, Verdict
-from relay.smtp.client import Capabilities, ClientSession, Done, Pipelining, cannot_take, capabilities_of
+from relay.smtp.capabilities import Capabilities, cannot_take, capabilities_of
+from relay.smtp.client import ClientSession, Done, Pipelining
 
 CONTENT = b"Subject: x\r\n\r\n.dot\r\n"
 STUFFED = b"Subject: x\r\n\r\n..dot\r\n.\r\n"
