@@ -1,0 +1,251 @@
+"""What operators ask of a relay, running or not: the same services behind the control socket and offline.
+
+Answers are plain values that JSON can carry. Where delivery runs, what it holds in memory counts as the spool's:
+leased mail that is in no session is waiting, and is given back first where a command changes it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from relay.clock import Clock
+from relay.control import records
+from relay.control.errors import Exit, Refused
+from relay.control.records import Record
+from relay.control.selection import STATES, Selection, selection
+from relay.control.views import Bouncer, DeliveryView, UpstreamView
+from relay.mail import queue_number
+from relay.spool import QueuedMessage, Selector, Spool, Story
+
+SLICE: Final = 500
+"""Messages that are turned into JSON, or changed, in one go: others get their turn in between."""
+
+FOUND_AT_MOST: Final = 10_000
+"""Messages that a change reads at once, so that a large queue never stands in memory whole."""
+
+LISTED_AT_MOST: Final = 100_000
+"""Messages of one listing without a limit of its own."""
+
+_NOT_RUNNING: Final = "the relay is not running"
+
+
+class Services:
+    """The services over one spool; ``delivery`` is None where no relay runs.
+
+    ``upstreams`` names what to show in the status where no delivery can say. Any service may raise
+    :class:`~relay.spool.SpoolError`; what can't be done raises :class:`~relay.control.errors.Refused`.
+    """
+
+    def __init__(
+        self, spool: Spool, clock: Clock, delivery: DeliveryView | None = None, *, upstreams: Sequence[str] = ()
+    ) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._delivery = delivery
+        self._upstreams = tuple(upstreams)
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+    async def status(self) -> Record:
+        """``relay status --json``."""
+        now = self._clock.now()
+        totals = await self._spool.totals()
+        queue = await self._queue(now)
+        oldest = await self._spool.oldest()
+        views = self._views()
+        preferred = (self._delivery.preferred() if self._delivery else None) or next(iter(views), None)
+        deferred = await self._deferred(tuple(views), preferred, queue["deferred"], now)
+        return {
+            "upstreams": {
+                name: {
+                    "state": view.state,
+                    "connections": view.connections,
+                    "in_flight": view.in_flight,
+                    "waiting": queue["waiting"] if name == preferred else 0,
+                    "deferred": deferred[name],
+                    "limits": [records.limit(limit) for limit in view.limits],
+                    "sent_total": totals.sent.get(name, 0),
+                    "last_error": view.last_error,
+                }
+                for name, view in views.items()
+            },
+            "queue": queue,
+            "oldest_seconds": 0 if oldest is None else max(0, round(now - oldest)),
+        }
+
+    async def count(self, arguments: Mapping[str, Any]) -> dict[str, int]:
+        """``relay queue count --json``: open messages by state, of those that ``arguments`` select."""
+        now = self._clock.now()
+        chosen = selection(arguments, now)
+        if not chosen.named:
+            return await self._queue(now)
+        counted = Counter(dict.fromkeys(STATES, 0))
+        async for message in self._matching(chosen, now):
+            counted[records.queued(message, now, self._in_flight())["state"]] += 1
+        return dict(counted)
+
+    async def listing(self, arguments: Mapping[str, Any]) -> AsyncIterator[list[Record]]:
+        """``relay queue list --json``, slice by slice, oldest first."""
+        now = self._clock.now()
+        part: list[Record] = []
+        async for message in self._matching(selection(arguments, now), now):
+            part.append(records.queued(message, now, self._in_flight()))
+            if len(part) == SLICE:
+                yield part
+                part = []
+        yield part
+
+    async def trace(self, text: str) -> list[Record]:
+        """The stories of the messages with that queue id or, where there is none, that Message-ID."""
+        now = self._clock.now()
+        number = queue_number(text)
+        stories = await self._stories(() if number is None else (number,))
+        bare = text.strip().removeprefix("<").removesuffix(">")
+        for message_id in (f"<{bare}>", bare):
+            if not stories:
+                stories = await self._stories(await self._spool.numbers_of(message_id))
+        return [records.story(told, now, self._in_flight(), self._waits_for(told, now)) for told in stories]
+
+    # -- changing ---------------------------------------------------------------------------------------------------
+    async def hold(self, arguments: Mapping[str, Any]) -> Record:
+        """Waiting and deferred recipients of the chosen messages are kept from delivery until they are released."""
+        return await self._change(arguments, self._spool.hold, ("waiting", "deferred"), withdraw=True)
+
+    async def release(self, arguments: Mapping[str, Any]) -> Record:
+        """Held recipients of the chosen messages are due now."""
+        return await self._change(arguments, lambda n: self._spool.release(n, self._clock.now()), ("held",))
+
+    async def retry(self, arguments: Mapping[str, Any]) -> Record:
+        """Deferred recipients of the chosen messages are due now."""
+        return await self._change(arguments, lambda n: self._spool.retry(n, self._clock.now()), ("deferred",))
+
+    async def remove(self, arguments: Mapping[str, Any]) -> Record:
+        """The chosen messages go without notification to their senders."""
+        return await self._change(
+            arguments,
+            lambda n: self._spool.remove(n, self._clock.now()),
+            ("waiting", "deferred", "held"),
+            withdraw=True,
+        )
+
+    async def bounce(self, arguments: Mapping[str, Any]) -> Record:
+        """The chosen messages are failed with notification to their senders; only a running relay can."""
+        delivery: object = self._delivery
+        if not isinstance(delivery, Bouncer):
+            raise Refused("messages are bounced by a running relay, which this is not", Exit.UNAVAILABLE)
+        return await self._change(arguments, delivery.bounce, ("waiting", "deferred", "held"), withdraw=True)
+
+    async def _change(
+        self,
+        arguments: Mapping[str, Any],
+        act: Callable[[Sequence[int]], Awaitable[int]],
+        narrower: tuple[str, ...],
+        *,
+        withdraw: bool = False,
+    ) -> Record:
+        """Apply ``act`` to what ``arguments`` select, after ``withdraw``-ing it from delivery.
+
+        A selection too large to read at once is read again as long as that brings more, then state by state of
+        ``narrower``: what was changed no longer has that state.
+        """
+        now = self._clock.now()
+        chosen = selection(arguments, now)
+        if not chosen.named:
+            raise Refused("name the messages, by id or by what they have in common, or say all of them")
+        if withdraw and self._delivery is None:
+            # Leases of a relay that ended: nobody else gives them back while it is down.
+            await self._spool.rescue(now)
+        most = min(chosen.limit or FOUND_AT_MOST, FOUND_AT_MOST)
+        changed = 0
+        busy: set[int] = set()
+        for state in (chosen.selector.state, *(narrower if chosen.selector.state is None else ())):
+            progress = 1
+            while progress:
+                found = await self._find(replace(chosen.selector, state=state), now, most)
+                progress = 0
+                for start in range(0, len(found), SLICE):
+                    numbers = [m.message.number for m in found[start : start + SLICE]]
+                    if withdraw and self._delivery is not None:
+                        await self._delivery.withdraw(numbers)
+                        busy |= self._in_flight() & frozenset(numbers)
+                    progress += await act(numbers)
+                changed += progress
+                if len(found) < FOUND_AT_MOST:
+                    break
+            if state is chosen.selector.state and len(found) < FOUND_AT_MOST:
+                break
+        if changed and self._delivery is not None:
+            self._delivery.wake()
+        return {"changed": changed, "in_flight": len(busy)}
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+    async def _matching(self, chosen: Selection, now: float) -> AsyncIterator[QueuedMessage]:
+        most = LISTED_AT_MOST + 1 if chosen.limit is None else chosen.limit
+        found = await self._find(chosen.selector, now, most)
+        if chosen.limit is None and len(found) > LISTED_AT_MOST:
+            raise Refused(f"more than {LISTED_AT_MOST} messages match; choose fewer, or limit how many", Exit.NO)
+        for message in found:
+            yield message
+
+    async def _stories(self, numbers: Sequence[int]) -> list[Story]:
+        return [told for number in numbers if (told := await self._spool.story(number)) is not None]
+
+    async def _find(self, selector: Selector, now: float, most: int) -> list[QueuedMessage]:
+        """Find by the state that operators see: what is leased but in no session is waiting."""
+        if selector.state not in {"waiting", "leased"}:
+            return await self._spool.find(selector, now, most)
+        in_flight = self._in_flight()
+        leased = await self._spool.find(replace(selector, state="leased"), now, None)
+        if selector.state == "leased":
+            return [m for m in leased if m.message.number in in_flight][:most]
+        claimed = [m for m in leased if m.message.number not in in_flight]
+        waiting = await self._spool.find(selector, now, most)
+        return sorted(claimed + waiting, key=lambda m: m.message.number)[:most]
+
+    async def _queue(self, now: float) -> dict[str, int]:
+        counts = await self._spool.counts(now)
+        leased = min(counts.get("leased", 0), len(self._in_flight()))
+        return {
+            "waiting": counts.get("waiting", 0) + counts.get("leased", 0) - leased,
+            "leased": leased,
+            "deferred": counts.get("deferred", 0),
+            "held": counts.get("held", 0),
+        }
+
+    async def _deferred(self, names: Sequence[str], preferred: str | None, total: int, now: float) -> Counter[str]:
+        """Deferred messages by the upstream that deferred them; the preferred one has what no other has."""
+        counted: Counter[str] = Counter()
+        for name in names:
+            if name != preferred and total:
+                selector = Selector(upstream=name, state="deferred")
+                counted[name] = len(await self._spool.find(selector, now, FOUND_AT_MOST))
+        if preferred is not None:
+            counted[preferred] = max(0, total - counted.total())
+        return counted
+
+    def _views(self) -> Mapping[str, UpstreamView]:
+        if self._delivery is not None:
+            return self._delivery.upstreams()
+        return {name: UpstreamView(state="down", last_error=_NOT_RUNNING) for name in self._upstreams}
+
+    def _in_flight(self) -> frozenset[int]:
+        return frozenset() if self._delivery is None else self._delivery.in_flight()
+
+    def _waits_for(self, told: Story, now: float) -> str | None:
+        number = told.queued.message.number
+        active = number in self._in_flight()
+        recipients = [(r, records.recipient_state(r, now, in_flight=active)) for r in told.queued.recipients]
+        state = records.message_state([s for _, s in recipients])
+        if state == "leased":
+            return "the upstream's reply"
+        if state == "held":
+            return "its release: an operator holds it"
+        if state not in {"waiting", "deferred"}:
+            return None
+        if self._delivery is None:
+            return "the relay's start"
+        if state == "deferred":
+            return "its next attempt"
+        return self._delivery.waits_for(number) or "its turn"

@@ -1,0 +1,44 @@
+"""The verbs of the control protocol: a name and its arguments in, parts and a result out.
+
+The same dispatch serves the socket and the commands that act on a spool whose relay is not running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+from relay.control.errors import Exit, Refused
+from relay.control.services import Services
+from relay.spool import SpoolBroken, SpoolDamaged, SpoolError
+
+_SELECTING: Final = ("count", "hold", "release", "retry", "remove", "bounce")
+
+VERBS: Final = ("status", "list", "trace", *_SELECTING)
+"""Every verb there is."""
+
+
+async def perform(services: Services, verb: str, arguments: Mapping[str, Any]) -> AsyncIterator[Any]:
+    """Do ``verb``; yields its answer. Only "list" yields more than once: each time a list of messages.
+
+    Raises :class:`Refused` and :class:`~relay.spool.SpoolError`.
+    """
+    if verb == "list":
+        async for part in services.listing(arguments):
+            yield part
+    elif verb == "status":
+        yield await services.status()
+    elif verb == "trace":
+        text = arguments.get("text")
+        if not isinstance(text, str) or not text:
+            raise Refused("trace wants a queue id or a Message-ID")
+        yield await services.trace(text)
+    elif verb in _SELECTING:
+        yield await getattr(services, verb)(arguments)
+    else:
+        raise Refused(f"no verb {verb!r}; there are {', '.join(VERBS)}")
+
+
+def exit_of(error: SpoolError) -> Exit:
+    """The exit code for a spool's error: 74 where it can't be trusted, else 75 (full, busy, locked)."""
+    return Exit.IO_ERROR if isinstance(error, (SpoolBroken, SpoolDamaged)) else Exit.TEMPORARY

@@ -1,0 +1,69 @@
+"""What the services need to see of a running delivery; the engine implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class LimitView:
+    """One limit of an upstream: how much of its window is used and left, and when (Unix seconds) a permit is free."""
+
+    limit: str
+    used: int
+    left: int
+    resets_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamView:
+    """An upstream as it is now; ``in_flight`` counts messages."""
+
+    state: Literal["up", "paused", "backoff", "down"]
+    connections: int = 0
+    in_flight: int = 0
+    last_error: str | None = None
+    limits: tuple[LimitView, ...] = ()
+
+
+class DeliveryView(Protocol):
+    """A running delivery, as operators see and steer it. Numbers are messages'."""
+
+    def upstreams(self) -> Mapping[str, UpstreamView]:
+        """Every upstream by its name, in the configuration's order."""
+        ...
+
+    def preferred(self) -> str | None:
+        """The upstream that would take waiting mail now."""
+        ...
+
+    def in_flight(self) -> frozenset[int]:
+        """Messages that a session is relaying now."""
+        ...
+
+    def claimed(self) -> frozenset[int]:
+        """Messages leased in memory but not in a session: operators see these as waiting."""
+        ...
+
+    async def withdraw(self, numbers: Collection[int]) -> None:
+        """Give those of ``numbers`` that are claimed back to the spool; returns once it has them."""
+        ...
+
+    def wake(self) -> None:
+        """Something in the spool may have fallen due."""
+        ...
+
+    def waits_for(self, number: int) -> str | None:
+        """What a waiting message waits for ("a connection to ses"), where delivery knows."""
+        ...
+
+
+@runtime_checkable
+class Bouncer(Protocol):
+    """A delivery that can also fail messages with a notification to their senders."""
+
+    async def bounce(self, numbers: Collection[int]) -> int:
+        """Fail the open recipients of ``numbers`` and notify the senders; how many messages that touched."""
+        ...

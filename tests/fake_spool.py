@@ -1,0 +1,265 @@
+"""The spool's port in memory, for tests that need one and not its durability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from relay.mail import Message, RecipientState, next_queue_number
+from relay.spool import (
+    Arrival,
+    AttemptRecord,
+    Claimed,
+    QueuedMessage,
+    QueuedRecipient,
+    Selector,
+    Settled,
+    Settlement,
+    Story,
+    Totals,
+)
+
+_ORDER = ("leased", "waiting", "deferred", "held")
+
+
+@dataclass
+class _Row:
+    n: int
+    address: str
+    state: str
+    due: float | None
+    attempts: int = 0
+    upstream: str | None = None
+    detail: str | None = None
+
+    def shown(self, now: float) -> str:
+        return "deferred" if self.state == "waiting" and self.due is not None and self.due > now else self.state
+
+
+@dataclass
+class _Kept:
+    message: Message
+    rows: list[_Row]
+    parts: dict[int, bytes]
+    attempts: list[AttemptRecord] = field(default_factory=list)
+
+    def state(self, now: float) -> str | None:
+        states = {row.shown(now) for row in self.rows}
+        return next((state for state in _ORDER if state in states), None)
+
+    def queued(self, now: float) -> QueuedMessage:
+        return QueuedMessage(
+            self.message,
+            tuple(
+                QueuedRecipient(r.n, r.address, r.shown(now), r.attempts, r.due, r.upstream, r.detail)
+                for r in self.rows
+            ),
+        )
+
+
+class FakeSpool:
+    """Implements :class:`relay.spool.Spool`; ``error`` is raised by every verb where it is set."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, _Kept] = {}
+        self.staged: dict[int, dict[int, bytes]] = {}
+        self.sent: dict[str, int] = {}
+        self.error: Exception | None = None
+        self.closed = False
+        self._last = 0
+
+    def allocate(self, now: float) -> int:
+        self._last = next_queue_number(self._last, now)
+        return self._last
+
+    def check_room(self, size: int) -> None:
+        self._check()
+
+    async def stage(self, number: int, part: int, octets: bytes) -> None:
+        self._check()
+        self.staged.setdefault(number, {})[part] = octets
+
+    async def discard(self, number: int) -> None:
+        self.staged.pop(number, None)
+
+    async def accept(self, arrival: Arrival) -> None:
+        self._check()
+        message = arrival.message
+        state = "leased" if arrival.leased else "waiting"
+        rows = [_Row(r.n, r.address, state, message.arrived, r.attempts) for r in message.envelope.recipients]
+        staged = self.staged.pop(message.number, {})
+        parts = staged if arrival.content is None else {0: arrival.content}
+        self.kept[message.number] = _Kept(message, rows, parts)
+
+    async def rescue(self, now: float) -> int:
+        return sum(self._move(kept, {"leased"}, "waiting", now) for kept in self.kept.values())
+
+    async def claim(self, now: float, limit: int, octets: int) -> list[Claimed]:
+        self._check()
+        claimed: list[Claimed] = []
+        for kept in sorted(self._open(), key=lambda k: min(r.due for r in k.rows if r.due is not None)):
+            rows = [r for r in kept.rows if r.shown(now) == "waiting"]
+            if rows and len(claimed) < limit:
+                content = kept.parts[0] if len(kept.parts) == 1 and len(kept.parts[0]) <= octets else None
+                octets -= len(content or b"")
+                claimed.append(self._lease(kept, rows, content))
+        return claimed
+
+    async def lease(self, numbers: Sequence[int]) -> list[Claimed]:
+        self._check()
+        kept_rows = [(kept, [r for r in kept.rows if r.state in {"waiting", "held"}]) for kept in self._of(numbers)]
+        return [self._lease(kept, rows, None) for kept, rows in kept_rows if rows]
+
+    async def settle(self, settlements: Sequence[Settlement]) -> frozenset[int]:
+        self._check()
+        done = set()
+        for settlement in settlements:
+            kept = self.kept[settlement.number]
+            for settled in settlement.recipients:
+                row = kept.rows[settled.n]
+                if row.state == "leased":
+                    self._settle(kept, row, settled, settlement.at)
+            for upstream in {s.upstream for s in settlement.recipients if s.state is RecipientState.RELAYED}:
+                self.sent[upstream] = self.sent.get(upstream, 0) + 1
+            for bounce in settlement.bounces:
+                await self.accept(bounce)
+            if all(row.due is None for row in kept.rows):
+                kept.parts.clear()
+                done.add(settlement.number)
+        return frozenset(done)
+
+    async def next_due(self, now: float) -> float | None:
+        dues = [r.due for k in self._open() for r in k.rows if r.state == "waiting" and r.due is not None]
+        return min(dues, default=None)
+
+    async def content(self, number: int, part: int) -> bytes:
+        return self.kept[number].parts[part]
+
+    async def totals(self) -> Totals:
+        self._check()
+        sizes = [kept.message.size for kept in self._open()]
+        return Totals(len(sizes), sum(sizes), dict(self.sent))
+
+    async def counts(self, now: float) -> dict[str, int]:
+        self._check()
+        states = [kept.state(now) for kept in self._open()]
+        return {state: states.count(state) for state in _ORDER}
+
+    async def oldest(self) -> float | None:
+        return min((kept.message.arrived for kept in self._open()), default=None)
+
+    async def find(self, selector: Selector, now: float, limit: int | None = None) -> list[QueuedMessage]:
+        self._check()
+        if selector == Selector():
+            return []
+        found = [kept for kept in self._open() if self._matches(kept, selector, now)]
+        return [kept.queued(now) for kept in sorted(found, key=lambda k: k.message.number)[:limit]]
+
+    async def story(self, number: int) -> Story | None:
+        self._check()
+        kept = self.kept.get(number)
+        return None if kept is None else Story(kept.queued(kept.message.arrived), tuple(kept.attempts))
+
+    async def numbers_of(self, message_id: str) -> list[int]:
+        return sorted(n for n, kept in self.kept.items() if kept.message.message_id == message_id)
+
+    async def hold(self, numbers: Sequence[int]) -> int:
+        return self._each(numbers, {"waiting"}, "held", None)
+
+    async def release(self, numbers: Sequence[int], now: float) -> int:
+        return self._each(numbers, {"held"}, "waiting", now)
+
+    async def retry(self, numbers: Sequence[int], now: float) -> int:
+        touched = [row for kept in self._of(numbers) for row in kept.rows if row.shown(now) == "deferred"]
+        messages = sum(any(r in touched for r in kept.rows) for kept in self._of(numbers))
+        for row in touched:
+            row.due = now
+        return messages
+
+    async def remove(self, numbers: Sequence[int], at: float) -> int:
+        touched = self._each(numbers, {"waiting", "held"}, "failed", None)
+        for kept in self._of(numbers):
+            for row in kept.rows:
+                row.due = None if row.state == "failed" else row.due
+        return touched
+
+    async def sweep(self, before: float) -> int:
+        old = [n for n, k in self.kept.items() if k.message.arrived < before and all(r.due is None for r in k.rows)]
+        for number in old:
+            del self.kept[number]
+        return len(old)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def _open(self) -> list[_Kept]:
+        return [kept for kept in self.kept.values() if any(row.due is not None for row in kept.rows)]
+
+    def _of(self, numbers: Iterable[int]) -> list[_Kept]:
+        return [self.kept[number] for number in numbers if number in self.kept]
+
+    def _each(self, numbers: Sequence[int], states: set[str], to: str, due: float | None) -> int:
+        self._check()
+        return sum(self._move(kept, states, to, due) > 0 for kept in self._of(numbers))
+
+    @staticmethod
+    def _lease(kept: _Kept, rows: list[_Row], content: bytes | None) -> Claimed:
+        for row in rows:
+            row.state = "leased"
+        by_n = {row.n: row for row in rows}
+        recipients = tuple(
+            replace(r, attempts=by_n[r.n].attempts, last=by_n[r.n].detail or "")
+            for r in kept.message.envelope.recipients
+            if r.n in by_n
+        )
+        message = replace(kept.message, envelope=replace(kept.message.envelope, recipients=recipients))
+        return Claimed(message, len(kept.rows), content, len(kept.parts))
+
+    @staticmethod
+    def _move(kept: _Kept, states: set[str], to: str, due: float | None) -> int:
+        rows = [row for row in kept.rows if row.state in states]
+        for row in rows:
+            row.state = to
+            row.due = row.due if due is None else due
+        return len(rows)
+
+    @staticmethod
+    def _settle(kept: _Kept, row: _Row, settled: Settled, at: float) -> None:
+        row.state, row.due = str(settled.state), settled.due
+        if not settled.charged:
+            return
+        row.attempts, row.upstream, row.detail = settled.attempts, settled.upstream, settled.detail
+        kept.attempts.append(
+            AttemptRecord(
+                at,
+                settled.address,
+                settled.upstream,
+                settled.relay,
+                settled.status,
+                settled.dsn,
+                settled.detail,
+                settled.delays,
+            )
+        )
+
+    @staticmethod
+    def _matches(kept: _Kept, selector: Selector, now: float) -> bool:
+        if selector.numbers and kept.message.number not in selector.numbers:
+            return False
+        if selector.sender is not None and kept.message.envelope.sender.lower() != selector.sender.lower():
+            return False
+        if selector.arrived_before is not None and kept.message.arrived >= selector.arrived_before:
+            return False
+        if selector.state is not None and kept.state(now) != selector.state:
+            return False
+        return any(
+            (selector.recipient is None or row.address.lower() == selector.recipient.lower())
+            and (selector.domain is None or row.address.lower().endswith(f"@{selector.domain.lower()}"))
+            and (selector.upstream is None or row.upstream == selector.upstream)
+            for row in kept.rows
+            if row.due is not None
+        )
