@@ -1,16 +1,51 @@
 """What can be set, as frozen values with their defaults; ``config`` fills them from relay.toml.
 
-Durations are seconds, sizes octets. A room gets the one value that concerns it, never the whole configuration. A key
-enters here with its feature.
+Durations are seconds, sizes octets; a field's type names how relay.toml spells it. A room gets the one value that
+concerns it, never the whole configuration. A key enters here with its feature.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from enum import StrEnum
+from typing import Annotated, Literal
 
-Network = str
+
+class Spelling(StrEnum):
+    """How a value is written in relay.toml, where its Python type does not say."""
+
+    DURATION = "duration"
+    PERIOD = "period"
+    SIZE = "size"
+    ROOM = "room"
+    COUNT = "count"
+    PORT = "port"
+    NETWORK = "network"
+    ADDRESS = "address"
+    HOST = "host"
+    DOMAIN = "domain"
+    FILE = "file"
+    LOG = "log"
+    TAG = "tag"
+    SPOOL = "spool"
+    SOCKET = "socket"
+
+
+Duration = Annotated[float, Spelling.DURATION]
+"""Seconds, more than none."""
+Period = Annotated[float, Spelling.PERIOD]
+"""Seconds, or none."""
+Size = Annotated[int, Spelling.SIZE]
+"""Octets, more than none."""
+Room = Annotated[int, Spelling.ROOM]
+"""Octets, or none."""
+Count = Annotated[int, Spelling.COUNT]
+"""How many, one at least."""
+Port = Annotated[int, Spelling.PORT]
+Network = Annotated[str, Spelling.NETWORK]
 """An IPv4 or IPv6 network in CIDR notation, checked when the configuration is read."""
+FilePath = Annotated[str, Spelling.FILE]
+"""Absolute once the configuration is read; there relative to the configuration's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +62,21 @@ class Secret:
 class SpoolSettings:
     """``[spool]``"""
 
-    path: str = "/var/lib/relay/spool.db"
-    max_size: int = 10_000_000_000
-    min_free_disk: int = 500_000_000
-    history: float = 7 * 86400.0
+    path: Annotated[str, Spelling.SPOOL] = "/var/lib/relay/spool.db"
+    max_size: Size = 10_000_000_000
+    min_free_disk: Room = 500_000_000
+    history: Period = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
     """``[queue]``"""
 
-    lifetime: float = 5 * 86400.0
-    bounce_lifetime: float = 86400.0
+    lifetime: Duration = 5 * 86400.0
+    bounce_lifetime: Duration = 86400.0
     bounces: Literal["default", "off"] = "default"
-    stop_timeout: float = 30.0
-    backoff: tuple[float, ...] = (60.0, 300.0, 900.0, 1800.0, 3600.0)
+    stop_timeout: Period = 30.0
+    backoff: tuple[Duration, ...] = (60.0, 300.0, 900.0, 1800.0, 3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +84,13 @@ class ListenerSettings:
     """``[listener.NAME]``; ``address`` is "host:port" or "[v6]:port"."""
 
     name: str = "app"
-    address: str = "127.0.0.1:2525"
+    address: Annotated[str, Spelling.ADDRESS] = "127.0.0.1:2525"
     networks: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
-    max_message_size: int = 25_000_000
-    max_recipients: int = 1000
-    max_sessions: int = 200
-    max_sessions_per_client: int = 50
-    timeout: float = 300.0
+    max_message_size: Size = 25_000_000
+    max_recipients: Count = 1000
+    max_sessions: Count = 200
+    max_sessions_per_client: Count = 50
+    timeout: Duration = 300.0
     line_ends: Literal["normalize", "reject"] = "normalize"
 
 
@@ -65,44 +100,44 @@ class UpstreamSettings:
 
     name: str
     kind: Literal["smtp", "simulator"] = "smtp"
-    host: str = ""
-    port: int = 587
+    host: Annotated[str, Spelling.HOST] = ""
+    port: Port = 587
     tls: Literal["none", "starttls", "implicit"] = "starttls"
     tls_verify: bool = True
-    tls_ca: str | None = None
+    tls_ca: FilePath | None = None
     username: str | None = None
     password: Secret | None = None
-    max_connections: int = 10
-    max_messages_per_connection: int = 10_000
-    max_connection_age: float = 300.0
-    idle_timeout: float = 30.0
-    max_recipients: int = 100
+    max_connections: Count = 10
+    max_messages_per_connection: Count = 10_000
+    max_connection_age: Duration = 300.0
+    idle_timeout: Duration = 30.0
+    max_recipients: Count = 100
     pipelining: Literal["off", "on", "chained", "auto"] = "auto"
-    connect_timeout: float = 30.0
-    reply_timeout: float = 300.0
-    final_reply_timeout: float = 600.0
+    connect_timeout: Duration = 30.0
+    reply_timeout: Duration = 300.0
+    final_reply_timeout: Duration = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
-    """``[control]``; ``path`` is the Unix socket; empty: ``control.sock`` beside the spool."""
+    """``[control]``; ``path`` is the Unix socket; empty: ``control.sock`` beside the spool, as loading fills in."""
 
-    path: str = ""
+    path: Annotated[str, Spelling.SOCKET] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
     """``[log]``; ``target`` is "stderr" or a file's path."""
 
-    target: str = "stderr"
-    tag: str = "postfix"
+    target: Annotated[str, Spelling.LOG] = "stderr"
+    tag: Annotated[str, Spelling.TAG] = "postfix"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The whole of relay.toml."""
 
-    hostname: str
+    hostname: Annotated[str, Spelling.DOMAIN]
     upstreams: tuple[UpstreamSettings, ...]
     listeners: tuple[ListenerSettings, ...]
     spool: SpoolSettings = SpoolSettings()

@@ -1,0 +1,202 @@
+"""relay.toml and the environment into :class:`~relay.settings.Settings`, or everything that is wrong with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+from relay.config import rules
+from relay.config.environment import PREFIX, Variable, overlay
+from relay.config.passwords import take_password
+from relay.config.problems import ConfigError, Problem, Unreadable, describe, unknown
+from relay.config.tables import Table, TableReader, keys_of, variable_of
+from relay.config.values import SOCKET_PATH_MAX, is_domain
+from relay.settings import (
+    ControlSettings,
+    ListenerSettings,
+    LogSettings,
+    QueueSettings,
+    Settings,
+    Spelling,
+    SpoolSettings,
+    UpstreamSettings,
+)
+
+T = TypeVar("T")
+
+DEFAULT_PATH: Final = "/etc/relay/relay.toml"
+_KNOWN: Final = ("hostname", "spool", "queue", "listener", "upstream", "control", "log")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SYNTAX: Final = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What defaults ask of the machine; tests hand in another one."""
+
+    hostname: Callable[[], str]
+    has_ipv6_loopback: Callable[[], bool]
+
+
+def _has_ipv6_loopback() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+THIS_MACHINE: Final = Machine(socket.getfqdn, _has_ipv6_loopback)
+
+
+def default_path(environ: Mapping[str, str]) -> Path:
+    """``$RELAY_CONFIG``, else /etc/relay/relay.toml."""
+    return Path(environ.get("RELAY_CONFIG") or DEFAULT_PATH)
+
+
+def load(path: Path, environ: Mapping[str, str], machine: Machine = THIS_MACHINE) -> Settings:
+    """Read a configuration file and what ``RELAY__…`` in ``environ`` lays over it.
+
+    Paths in the result are absolute, secrets read, every default filled in. Raises :class:`ConfigError` with all
+    problems at once, except that a file which is no TOML has just that one.
+    """
+    file = str(path)
+    return _Loading(file, path.absolute().parent, environ, machine).settings(_parse(file, path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Top:
+    """The keys above the first table."""
+
+    hostname: Annotated[str, Spelling.DOMAIN] = ""
+
+
+class _Loading:
+    """One load: collects the problems of all tables, then the rules' between them."""
+
+    def __init__(self, file: str, folder: Path, environ: Mapping[str, str], machine: Machine) -> None:
+        self._file = file
+        self._folder = folder
+        self._environ = environ
+        self._machine = machine
+        self._reader = TableReader(file, folder)
+        self._problems: list[Problem] = []
+
+    def settings(self, document: dict[str, Any]) -> Settings:
+        for variable in overlay(document, self._environ):
+            allowed = f"{PREFIX}KEY, {PREFIX}TABLE__KEY or {PREFIX}TABLE__NAME__KEY"
+            self._problem("", "", "a variable that names no key", allowed, variable.name)
+        for key, value in document.items():
+            if key not in _KNOWN:
+                self._problem("", key, *unknown(key, _KNOWN), variable_of(value))
+        hostname = self._hostname(document)
+        spool = self._table(SpoolSettings, document, "spool")
+        queue = self._table(QueueSettings, document, "queue")
+        listeners = list(self._tables(ListenerSettings, document, "listener"))
+        upstreams = list(self._tables(UpstreamSettings, document, "upstream"))
+        control = self._table(ControlSettings, document, "control")
+        log = self._table(LogSettings, document, "log")
+        if not document.get("upstream"):
+            self._problem("upstream.NAME", "", "no upstream", "one such table at least: where mail goes")
+        self._problems += rules.check(self._file, listeners, upstreams)
+        settings = Settings(
+            hostname=hostname,
+            spool=spool.value,
+            queue=queue.value,
+            listeners=tuple(table.value for table in listeners) or self._default_listeners(document),
+            upstreams=tuple(table.value for table in upstreams),
+            control=self._control(control, spool),
+            log=log.value,
+        )
+        if self._problems:
+            raise ConfigError(self._problems)
+        return settings
+
+    def _problem(self, table: str, key: str, found: str, allowed: str, variable: str | None = None) -> None:
+        self._problems.append(Problem(self._file, table, key, found, allowed, variable))
+
+    def _hostname(self, document: dict[str, Any]) -> str:
+        top, problems = self._reader.read(_Top, "", {key: document[key] for key in keys_of(_Top) if key in document})
+        self._problems += problems
+        if top.value.hostname:
+            return top.value.hostname
+        name = self._machine.hostname()
+        return name if is_domain(name) else "localhost"
+
+    def _table(self, of: type[T], document: dict[str, Any], name: str) -> Table[T]:
+        table, problems = self._reader.read(of, name, self._raw(document, name))
+        self._problems += problems
+        return table
+
+    def _tables(self, of: type[T], document: dict[str, Any], section: str) -> Iterator[Table[T]]:
+        tables = self._raw(document, section)
+        for name in tables:
+            label = f"{section}.{name}"
+            if not _NAME.fullmatch(name):
+                self._problem(
+                    section, name, "such a name for a table", "letters, digits, dots, underscores and hyphens"
+                )
+                continue
+            raw = self._raw(tables, name, label)
+            given: dict[str, object] = {"name": name}
+            wrong: list[tuple[str, Unreadable]] = []
+            if of is UpstreamSettings:
+                raw = dict(raw)
+                secret, wrong = take_password(raw, self._environ, self._folder)
+                given |= {"password": secret} if secret else {}
+            table, problems = self._reader.read(of, label, raw, given)
+            self._problems += problems
+            for key, why in wrong:
+                self._problem(label, key, why.found, why.allowed, variable_of(tables[name][key]))
+            yield dataclasses.replace(table, bad=table.bad | {"password"}) if wrong else table
+
+    def _raw(self, document: dict[str, Any], name: str, label: str = "") -> dict[str, Any]:
+        raw = document.get(name, {})
+        if isinstance(raw, dict):
+            return raw
+        found = describe(raw.toml if isinstance(raw, Variable) else raw)
+        of = "tables" if name in {"listener", "upstream"} and not label else "a table"
+        self._problem(label or name, "", found, of, variable_of(raw))
+        return {}
+
+    def _default_listeners(self, document: dict[str, Any]) -> tuple[ListenerSettings, ...]:
+        if document.get("listener"):
+            return ()
+        v4 = ListenerSettings()
+        return (v4, dataclasses.replace(v4, address="[::1]:2525")) if self._machine.has_ipv6_loopback() else (v4,)
+
+    def _control(self, control: Table[ControlSettings], spool: Table[SpoolSettings]) -> ControlSettings:
+        if control.value.path:
+            return control.value
+        path = os.path.join(os.path.dirname(spool.value.path), "control.sock")  # noqa: PTH118, PTH120
+        if len(os.fsencode(path)) > SOCKET_PATH_MAX and not control.bad and not spool.bad:
+            allowed = f'"unix:" and a path of at most {SOCKET_PATH_MAX} octets'
+            self._problem("control", "address", f'"unix:{path}", the default beside the spool', allowed)
+        return ControlSettings(path)
+
+
+def _parse(file: str, path: Path) -> dict[str, Any]:
+    try:
+        octets = path.read_bytes()
+    except OSError as error:
+        found, allowed = error.strerror or "an unreadable file", "a TOML file that this user can read"
+        raise ConfigError([Problem(file, "", "", found.lower(), allowed)]) from None
+    try:
+        return tomllib.loads(octets.decode())
+    except UnicodeDecodeError as error:
+        line, found = octets[: error.start].count(b"\n") + 1, "an octet that is no UTF-8"
+    except RecursionError:
+        line, found = 1, "values nested too deeply"
+    except tomllib.TOMLDecodeError as error:
+        said = _SYNTAX.fullmatch(str(error))
+        what, at = (said["what"], said["line"]) if said else (str(error), None)
+        line, found = int(at or octets.count(b"\n") + 1), f"no TOML ({what[:1].lower()}{what[1:]})"
+    raise ConfigError([Problem(file, "", f"line {line}", found, "TOML 1.0")])

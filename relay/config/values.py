@@ -1,0 +1,177 @@
+"""Texts of relay.toml into values: durations, sizes, addresses, networks, paths. No silent conversion.
+
+Each :class:`~relay.settings.Spelling` has one sentence that says what is allowed and one function that reads it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from relay.config.problems import Unreadable, describe
+from relay.settings import Spelling
+
+SOCKET_PATH_MAX: Final = 107
+"""Octets of a Unix socket's path: sun_path of unix(7) without its final NUL."""
+
+_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|d)", re.ASCII)
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION_MAX: Final = 3650 * 86400.0
+_SIZE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,3})?)\s?(B|[kK]B|[MGT]B|[KMGT]iB)", re.ASCII)
+_OCTETS: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+}
+_ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<v4>[^:\[\]]+)):(?P<port>\d{1,5})", re.ASCII)
+# RFC 1123 §2.1, and the underscore that some machines have in theirs.
+_DOMAIN: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*")
+_TAG: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
+
+_RANGES: Final = {Spelling.COUNT: (1, 1_000_000), Spelling.PORT: (1, 65535)}
+
+
+def read(spelling: Spelling, value: object, folder: Path) -> object:
+    """Read one value; ``folder`` is where relative paths start. Raises :class:`Unreadable`."""
+    if spelling in _RANGES:
+        least, most = _RANGES[spelling]
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+            return value
+        raise Unreadable(describe(value), f"an integer from {least} to {most}")
+    allowed, reader = _TEXTS[spelling]
+    meant = reader(value, folder) if isinstance(value, str) and "\0" not in value else None
+    if meant is None:
+        raise Unreadable(describe(value), allowed)
+    return meant
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host, without brackets, and port of a listener's address that was read before."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a connection to ``host`` stays on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def is_domain(text: str) -> bool:
+    """Whether ``text`` can stand in EHLO as a name (RFC 5321 §4.1.1.1)."""
+    return _DOMAIN.fullmatch(text) is not None and not _is_ip(text)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _period(text: str, _folder: Path) -> float | None:
+    found = _DURATION.fullmatch(text)
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else None
+    return seconds if seconds is not None and seconds <= _DURATION_MAX else None
+
+
+def _duration(text: str, folder: Path) -> float | None:
+    return _period(text, folder) or None
+
+
+def _room(text: str, _folder: Path) -> int | None:
+    found = _SIZE.fullmatch(text)
+    octets = int(Decimal(found[1]) * _OCTETS[found[2].upper()]) if found else None
+    return octets if octets is not None and octets < 2**63 else None
+
+
+def _size(text: str, folder: Path) -> int | None:
+    return _room(text, folder) or None
+
+
+def _network(text: str, _folder: Path) -> str | None:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        return None
+
+
+def _address(text: str, _folder: Path) -> str | None:
+    found = _ADDRESS.fullmatch(text)
+    if found is None or not 1 <= int(found["port"]) <= 65535:
+        return None
+    try:
+        if found["v6"] is not None:
+            ipaddress.IPv6Address(found["v6"])
+        elif found["v4"] != "localhost":
+            ipaddress.IPv4Address(found["v4"])
+    except ValueError:
+        return None
+    return text
+
+
+def _host(text: str, _folder: Path) -> str | None:
+    return text if _DOMAIN.fullmatch(text) or _is_ip(text) else None
+
+
+def _domain(text: str, _folder: Path) -> str | None:
+    literal = text.startswith("[") and text.endswith("]") and _is_ip(text[1:-1].removeprefix("IPv6:"))
+    return text if literal or is_domain(text) else None
+
+
+def _absolute(text: str, folder: Path) -> str:
+    return os.path.normpath(folder / text)
+
+
+def _file(text: str, folder: Path) -> str | None:
+    path = _absolute(text, folder)
+    return path if text and Path(path).is_file() else None
+
+
+def _log(text: str, folder: Path) -> str | None:
+    if text == "stderr":
+        return text
+    return _absolute(text, folder) if "/" in text and not text.endswith("/") else None
+
+
+def _tag(text: str, _folder: Path) -> str | None:
+    return text if _TAG.fullmatch(text) else None
+
+
+def _spool(text: str, folder: Path) -> str | None:
+    path = text.removeprefix("sqlite:///")
+    return _absolute(path, folder) if path not in {text, ""} and not path.endswith("/") else None
+
+
+def _socket(text: str, folder: Path) -> str | None:
+    path = text.removeprefix("unix:")
+    if path in {text, ""} or path.endswith("/"):
+        return None
+    path = _absolute(path, folder)
+    return path if len(os.fsencode(path)) <= SOCKET_PATH_MAX else None
+
+
+_TEXTS: Final[dict[Spelling, tuple[str, Callable[[str, Path], object]]]] = {
+    Spelling.DURATION: ('a duration above zero such as "90s", "5m", "4h" or "5d"', _duration),
+    Spelling.PERIOD: ('a duration such as "90s", "5m", "4h", "5d" or "0s"', _period),
+    Spelling.SIZE: ('a size above zero such as "25MB", "10GB" or "1MiB"', _size),
+    Spelling.ROOM: ('a size such as "25MB", "10GB", "1MiB" or "0MB"', _room),
+    Spelling.NETWORK: ('a network without host bits such as "10.0.0.0/8" or "2001:db8::/32", or an address', _network),
+    Spelling.ADDRESS: ('an IP address and a port such as "127.0.0.1:2525", "[::1]:2525" or "0.0.0.0:25"', _address),
+    Spelling.HOST: ('a host name or an IP address, without a port, such as "smtp.example.com"', _host),
+    Spelling.DOMAIN: ('a host name such as "relay.example.com", or an address as "[192.0.2.1]"', _domain),
+    Spelling.FILE: ("the path of an existing file", _file),
+    Spelling.LOG: ('"stderr" or a path with a slash such as "/var/log/relay.log"', _log),
+    Spelling.TAG: ("1 to 32 letters, digits, dots, underscores and hyphens", _tag),
+    Spelling.SPOOL: ('"sqlite:////" and an absolute path, or "sqlite:///" and one relative to this file', _spool),
+    Spelling.SOCKET: (f'"unix:" and a path of at most {SOCKET_PATH_MAX} octets', _socket),
+}

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.config import ConfigError, Machine, default_path, load, warnings
+from relay.config.tables import keys_of
+from relay.settings import (
+    ControlSettings,
+    ListenerSettings,
+    LogSettings,
+    QueueSettings,
+    Settings,
+    SpoolSettings,
+    UpstreamSettings,
+)
+
+ROOT = Path(__file__).parents[1]
+BAD = Path(__file__).parent / "bad_configs"
+MACHINE = Machine(lambda: "relay.example.com", lambda: False)
+UPSTREAM = '[upstream.main]\nhost = "smtp.example.com"\n'
+
+
+def read(folder: Path, text: str, environ: Mapping[str, str] | None = None, machine: Machine = MACHINE) -> Settings:
+    path = folder / "relay.toml"
+    path.write_text(text)
+    return load(path, environ or {}, machine)
+
+
+@pytest.mark.parametrize("case", sorted(p.name for p in BAD.iterdir()))
+def test_bad_configuration_dies_with_its_sentence(case: str, tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    shutil.copytree(BAD / case, folder)
+    for secret in folder.glob("*.password"):
+        secret.chmod(0o644)
+    variables = folder / "environment"
+    environ = dict(line.split("=", 1) for line in variables.read_text().splitlines()) if variables.exists() else {}
+    with pytest.raises(ConfigError) as caught:
+        load(folder / "relay.toml", environ, MACHINE)
+    said = str(caught.value).replace(f"{folder}/", "")
+    assert said == (folder / "expected").read_text().rstrip("\n")
+    assert len(caught.value.problems) == said.count("\n") + 1
+    assert "geheim" not in said
+    assert "geheim" not in repr(caught.value.problems)
+
+
+def test_a_missing_file_is_a_problem_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no-such\.toml: found no such file or directory; allowed: a TOML file"):
+        load(tmp_path / "no-such.toml", {}, MACHINE)
+
+
+def test_what_is_not_set_is_the_default(tmp_path: Path) -> None:
+    assert read(tmp_path, UPSTREAM) == Settings(
+        hostname="relay.example.com",
+        upstreams=(UpstreamSettings("main", host="smtp.example.com"),),
+        listeners=(ListenerSettings(),),
+        control=ControlSettings("/var/lib/relay/control.sock"),
+    )
+
+
+def test_the_default_listener_is_on_both_loopbacks_where_there_are_two(tmp_path: Path) -> None:
+    both = read(tmp_path, UPSTREAM, machine=Machine(lambda: "a.example", lambda: True))
+    assert [(each.name, each.address) for each in both.listeners] == [("app", "127.0.0.1:2525"), ("app", "[::1]:2525")]
+    named = read(
+        tmp_path, UPSTREAM + "[listener.mine]\nmax_sessions = 3\n", machine=Machine(lambda: "a.example", lambda: True)
+    )
+    assert named.listeners == (ListenerSettings("mine", max_sessions=3),)
+
+
+def test_a_machine_without_a_usable_name_is_localhost(tmp_path: Path) -> None:
+    assert read(tmp_path, UPSTREAM, machine=Machine(lambda: "not a name", lambda: False)).hostname == "localhost"
+
+
+def test_upstreams_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    text = '[upstream.z]\nhost = "z.example"\n[upstream.a]\nkind = "simulator"\n'
+    assert [each.name for each in read(tmp_path, text).upstreams] == ["z", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90.0), ("5m", 300.0), ("4h", 14400.0), ("5d", 432000.0), ("1.5h", 5400.0)]
+)
+def test_durations(tmp_path: Path, text: str, seconds: float) -> None:
+    assert read(tmp_path, f'{UPSTREAM}[queue]\nlifetime = "{text}"\n').queue.lifetime == seconds
+
+
+@pytest.mark.parametrize("text", ["5", "5 m", "-5m", "1h30m", "٣m", "inf", "1e3s", "4000d", ""])
+def test_no_durations(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"\[queue\] lifetime: found"):
+        read(tmp_path, f'{UPSTREAM}[queue]\nlifetime = "{text}"\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "octets"),
+    [("25MB", 25_000_000), ("10 GB", 10**10), ("1MiB", 2**20), ("1.5kB", 1500), ("7B", 7), ("2TiB", 2**41)],
+)
+def test_sizes(tmp_path: Path, text: str, octets: int) -> None:
+    assert read(tmp_path, f'{UPSTREAM}[spool]\nmax_size = "{text}"\n').spool.max_size == octets
+
+
+@pytest.mark.parametrize("text", ["25", "25mb", "25Mb", "0MB", "-1MB", "999999999999TB", "MB"])
+def test_no_sizes(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"\[spool\] max_size: found"):
+        read(tmp_path, f'{UPSTREAM}[spool]\nmax_size = "{text}"\n')
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    settings = read(
+        tmp_path,
+        UPSTREAM + '[spool]\nurl = "sqlite:///../var/spool.db"\n[log]\ntarget = "./relay.log"\n',
+    )
+    assert settings.spool.path == str(tmp_path.parent / "var" / "spool.db")
+    assert settings.control.path == str(tmp_path.parent / "var" / "control.sock")
+    assert settings.log.target == str(tmp_path / "relay.log")
+
+
+@pytest.mark.parametrize("source", ["password", "password_file", "password_env", "password_credential"])
+def test_a_password_from_each_source(tmp_path: Path, source: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("geheim\n")
+    secret.chmod(0o600)
+    value = {"password": "geheim", "password_env": "MAIN"}.get(source, "secret")
+    environ = {"MAIN": "geheim", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    settings = read(tmp_path, f'{UPSTREAM}username = "me"\n{source} = "{value}"\n', environ)
+    password = settings.upstreams[0].password
+    assert password is not None
+    assert password.value == "geheim"
+    assert "geheim" not in f"{settings!r} {password}"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"one\ntwo\n", b"\xff\n"])
+def test_a_password_file_holds_one_line(tmp_path: Path, content: bytes) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(content)
+    secret.chmod(0o600)
+    with pytest.raises(ConfigError, match=r"\[upstream\.main\] password_file: found .*secret, which "):
+        read(tmp_path, f'{UPSTREAM}username = "me"\npassword_file = "secret"\n')
+
+
+def test_the_environment_lies_over_the_file(tmp_path: Path) -> None:
+    settings = read(
+        tmp_path,
+        UPSTREAM + '[upstream.SES-api]\nhost = "old.example"\n',
+        {
+            "RELAY__HOSTNAME": "env.example.com",
+            "RELAY__QUEUE__BACKOFF": '["1m", "2m"]',
+            "RELAY__UPSTREAM__SES_API__HOST": "new.example",
+            "RELAY__UPSTREAM__MAIN__PORT": "25",
+            "RELAY__UPSTREAM__MAIN__TLS_VERIFY": "false",
+            "RELAY__UPSTREAM__MAIN__USERNAME": "007",
+            "RELAY__UPSTREAM__MAIN__PASSWORD": '"12" 3',
+            "RELAY__UPSTREAM__BACKUP__HOST": "192.0.2.1",
+            "RELAY_CONFIG": "/x",
+        },
+    )
+    main, ses, backup = settings.upstreams
+    assert settings.hostname == "env.example.com"
+    assert settings.queue.backoff == (60.0, 120.0)
+    assert (main.port, main.tls_verify, main.username) == (25, False, "007")
+    assert main.password is not None
+    assert main.password.value == '"12" 3'
+    assert (ses.name, ses.host) == ("SES-api", "new.example")
+    assert (backup.name, backup.host) == ("backup", "192.0.2.1")
+
+
+def test_the_environment_alone_is_enough() -> None:
+    environ = {"RELAY__UPSTREAM__SES__HOST": "192.0.2.1", "RELAY__UPSTREAM__SES__USERNAME": "12"}
+    environ["RELAY__UPSTREAM__SES__PASSWORD"] = "34"
+    assert load(Path("/dev/null"), environ, MACHINE).upstreams[0].username == "12"
+
+
+@pytest.mark.parametrize(
+    "networks", ['["10.0.0.0/8", "fd00::/8"]', '["198.51.100.7"]', '["2001:db8::/32"]', '["::ffff:10.0.0.0/104"]']
+)
+def test_a_public_address_may_serve_private_and_own_networks(tmp_path: Path, networks: str) -> None:
+    text = f'{UPSTREAM}[listener.app]\naddress = "0.0.0.0:25"\nnetworks = {networks}\n'
+    assert read(tmp_path, text).listeners[0].address == "0.0.0.0:25"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:2525", "[::1]:2525", "localhost:2525"])
+def test_a_loopback_listener_may_name_any_network(tmp_path: Path, address: str) -> None:
+    text = f'{UPSTREAM}[listener.app]\naddress = "{address}"\nnetworks = ["0.0.0.0/0", "::/0"]\n'
+    assert read(tmp_path, text).listeners[0].networks == ("0.0.0.0/0", "::/0")
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/1", "8.0.0.0/8", "2000::/3", "::ffff:0:0/97"])
+def test_a_wide_public_network_is_an_open_relay(tmp_path: Path, network: str) -> None:
+    text = f'{UPSTREAM}[listener.app]\naddress = "192.0.2.1:25"\nnetworks = ["{network}"]\n'
+    with pytest.raises(ConfigError, match="an open relay"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (UPSTREAM + 'final_reply_timeout = "599s"\n', "final_reply_timeout is below 10m"),
+        (UPSTREAM + "tls_verify = false\n", "anybody on the way can read"),
+        (UPSTREAM + 'tls = "none"\nusername = "a"\npassword = "b"\n', "the password crosses the network in clear"),
+        (UPSTREAM + '[listener.a]\nmax_message_size = "11GB"\n', "refused for ever"),
+        (UPSTREAM + '[listener.a]\naddress = "0.0.0.0:25"\nnetworks = ["198.51.100.0/24"]\n', "a public network"),
+        ('hostname = "relay"\n' + UPSTREAM, "hostname: relay is no full domain name"),
+    ],
+)
+def test_what_works_but_is_not_meant_is_a_warning(tmp_path: Path, text: str, said: str) -> None:
+    (warning,) = warnings(read(tmp_path, text))
+    assert said in warning
+
+
+def test_a_plain_configuration_has_no_warnings(tmp_path: Path) -> None:
+    assert warnings(read(tmp_path, UPSTREAM)) == ()
+    text = 'hostname = "relay"\n[upstream.a]\nkind = "simulator"\n[upstream.b]\nhost = "127.0.0.1"\ntls = "none"\n'
+    assert warnings(read(tmp_path, text)) == ()
+
+
+def test_the_default_path() -> None:
+    assert default_path({}) == Path("/etc/relay/relay.toml")
+    assert default_path({"RELAY_CONFIG": "x.toml"}) == Path("x.toml")
+
+
+def uncommented() -> str:
+    """conf/relay.toml with every key and table set."""
+    text = (ROOT / "conf" / "relay.toml").read_text()
+    return re.sub(r"(?m)^#(?=\w+ = |\[)", "", text)
+
+
+def test_the_shipped_file_documents_every_key() -> None:
+    document = tomllib.loads(uncommented())
+    tables: dict[str, tuple[type, dict[str, Any]]] = {
+        "spool": (SpoolSettings, document["spool"]),
+        "queue": (QueueSettings, document["queue"]),
+        "listener": (ListenerSettings, document["listener"]["app"]),
+        "upstream": (UpstreamSettings, document["upstream"]["main"]),
+        "control": (ControlSettings, document["control"]),
+        "log": (LogSettings, document["log"]),
+    }
+    assert document.keys() == {"hostname", *tables}
+    for name, (of, table) in tables.items():
+        assert set(table) == set(keys_of(of)), name
+
+
+def test_the_shipped_file_documents_the_true_defaults(tmp_path: Path) -> None:
+    examples = r"(?m)^(hostname|tls_ca|username|password\w*) = .*\n"
+    settings = read(tmp_path, re.sub(examples, "", uncommented()))
+    (upstream,) = settings.upstreams
+    assert settings.spool == SpoolSettings()
+    assert settings.queue == QueueSettings()
+    assert settings.listeners == (ListenerSettings(),)
+    assert settings.log == LogSettings()
+    assert settings.control == ControlSettings("/var/lib/relay/control.sock")
+    assert dataclasses.replace(upstream, host="") == UpstreamSettings("main")
+
+
+def test_the_shipped_file_marks_what_is_no_default() -> None:
+    lines = (ROOT / "conf" / "relay.toml").read_text().splitlines()
+    marked = {line[1:].split(" ")[0] for line in lines if re.match(r"#\w+ = .*# example", line)}
+    assert marked == {
+        *("hostname", "host", "tls_ca", "username"),
+        *("password", "password_file", "password_env", "password_credential"),
+    }
+
+
+def test_the_shipped_file_wants_just_an_upstream() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(ROOT / "conf" / "relay.toml", {}, MACHINE)
+    assert [problem.table for problem in caught.value.problems] == ["upstream.NAME"]
+
+
+def test_the_demo_keeps_its_spool_in_the_clone() -> None:
+    settings = load(ROOT / "conf" / "demo.toml", {}, MACHINE)
+    assert settings.spool.path == str(ROOT / "var" / "spool.db")
+    assert settings.spool.min_free_disk == 0
+    assert [upstream.kind for upstream in settings.upstreams] == ["simulator"]
+    assert settings.listeners == (ListenerSettings(),)
