@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Status(StrEnum):
@@ -48,6 +49,7 @@ class Rejected:
     sender: str | None = None
     recipient: str | None = None
     helo: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,17 @@ class Attempted:
 
 
 @dataclass(frozen=True, slots=True)
+class Expired:
+    """A message's lifetime ran out and its ``sender`` is told; each recipient has its :class:`Attempted` too."""
+
+    at: float
+    queue_id: str
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
 class Requeued:
-    """A recipient is active again after a deferral, or was read back from the spool (``from=… queue active``)."""
+    """A message is active again after a deferral (``from=… queue active``)."""
 
     at: float
     queue_id: str
@@ -124,7 +135,25 @@ class Notice:
     warning: bool = False
 
 
-Event = Connected | Disconnected | Rejected | Accepted | Attempted | Requeued | Bounced | Removed | Notice
+Event = Connected | Disconnected | Rejected | Accepted | Attempted | Expired | Requeued | Bounced | Removed | Notice
 
 Emit = Callable[[Event], None]
 """Where an edge puts its events; never blocks, never raises."""
+
+_HUNDREDTHS: Final = tuple(f"{n / 100:g}" for n in range(101))
+_TENTHS: Final = tuple(f"{n / 10:g}" for n in range(101))
+
+
+def seconds(value: float) -> str:
+    """A delay as Postfix rounds it (delay_logging_resolution_limit = 2): two digits that matter, none below 0.01."""
+    if value < 1:
+        return _HUNDREDTHS[int(value * 100 + 0.5)] if value > 0 else "0"
+    if value < 10:
+        return _TENTHS[int(value * 10 + 0.5)]
+    return str(int(value + 0.5))
+
+
+def spell_delays(delays: tuple[float, float, float, float]) -> str:
+    """``delays=`` of the log: a/b/c/d."""
+    a, b, c, d = delays
+    return f"{seconds(a)}/{seconds(b)}/{seconds(c)}/{seconds(d)}"

@@ -248,6 +248,8 @@ class FakeSpool:
 
     @staticmethod
     def _matches(kept: _Kept, selector: Selector, now: float) -> bool:
+        if kept.message.number <= selector.after:
+            return False
         if selector.numbers and kept.message.number not in selector.numbers:
             return False
         if selector.sender is not None and kept.message.envelope.sender.lower() != selector.sender.lower():

@@ -27,9 +27,10 @@ from relay.events import (
     Removed,
     Requeued,
     Status,
+    seconds,
 )
 from relay.maillog import MailLog, writer
-from relay.maillog.grammar import Grammar, seconds
+from relay.maillog.grammar import Grammar
 from relay.settings import LogSettings
 
 AT = time.mktime((2026, 11, 21, 23, 13, 31, 0, 0, -1))

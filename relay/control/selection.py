@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from relay.control.errors import Refused
@@ -50,12 +50,10 @@ def selection(arguments: Mapping[str, Any], now: float) -> Selection:
     limit = arguments.get("limit")
     if limit is not None and not (isinstance(limit, int) and not isinstance(limit, bool) and limit > 0):
         raise Refused("limit is a positive number of messages")
-    selector = Selector(
-        numbers=numbers,
-        state=state,
-        arrived_before=None if older_than is None else now - older_than,
-        everything=not conditions,
-        **texts,
+    before = None if older_than is None else now - older_than
+    selector = replace(
+        Selector(numbers, state=state, arrived_before=before, everything=not conditions),
+        **texts,  # type: ignore[arg-type]
     )
     return Selection(selector, everything or conditions, limit)
 

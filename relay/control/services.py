@@ -21,13 +21,10 @@ from relay.mail import queue_number
 from relay.spool import QueuedMessage, Selector, Spool, Story
 
 SLICE: Final = 500
-"""Messages that are turned into JSON, or changed, in one go: others get their turn in between."""
+"""Messages that are listed or changed in one go: a large queue never stands in memory, others get their turn."""
 
-FOUND_AT_MOST: Final = 10_000
-"""Messages that a change reads at once, so that a large queue never stands in memory whole."""
-
-LISTED_AT_MOST: Final = 100_000
-"""Messages of one listing without a limit of its own."""
+COUNTED_AT_MOST: Final = 10_000
+"""Deferred messages of one upstream that are counted one by one."""
 
 _NOT_RUNNING: Final = "the relay is not running"
 
@@ -82,20 +79,15 @@ class Services:
         if not chosen.named:
             return await self._queue(now)
         counted = Counter(dict.fromkeys(STATES, 0))
-        async for message in self._matching(chosen, now):
-            counted[records.queued(message, now, self._in_flight())["state"]] += 1
+        async for found in self._pages(chosen, now):
+            counted.update(records.queued(message, now, self._in_flight())["state"] for message in found)
         return dict(counted)
 
     async def listing(self, arguments: Mapping[str, Any]) -> AsyncIterator[list[Record]]:
         """``relay queue list --json``, slice by slice, oldest first."""
         now = self._clock.now()
-        part: list[Record] = []
-        async for message in self._matching(selection(arguments, now), now):
-            part.append(records.queued(message, now, self._in_flight()))
-            if len(part) == SLICE:
-                yield part
-                part = []
-        yield part
+        async for found in self._pages(selection(arguments, now), now):
+            yield [records.queued(message, now, self._in_flight()) for message in found]
 
     async def trace(self, text: str) -> list[Record]:
         """The stories of the messages with that queue id or, where there is none, that Message-ID."""
@@ -111,22 +103,21 @@ class Services:
     # -- changing ---------------------------------------------------------------------------------------------------
     async def hold(self, arguments: Mapping[str, Any]) -> Record:
         """Waiting and deferred recipients of the chosen messages are kept from delivery until they are released."""
-        return await self._change(arguments, self._spool.hold, ("waiting", "deferred"), withdraw=True)
+        return await self._change(arguments, self._spool.hold, withdraw=True)
 
     async def release(self, arguments: Mapping[str, Any]) -> Record:
         """Held recipients of the chosen messages are due now."""
-        return await self._change(arguments, lambda n: self._spool.release(n, self._clock.now()), ("held",))
+        return await self._change(arguments, lambda n: self._spool.release(n, self._clock.now()))
 
     async def retry(self, arguments: Mapping[str, Any]) -> Record:
         """Deferred recipients of the chosen messages are due now."""
-        return await self._change(arguments, lambda n: self._spool.retry(n, self._clock.now()), ("deferred",))
+        return await self._change(arguments, lambda n: self._spool.retry(n, self._clock.now()))
 
     async def remove(self, arguments: Mapping[str, Any]) -> Record:
         """The chosen messages go without notification to their senders."""
         return await self._change(
             arguments,
             lambda n: self._spool.remove(n, self._clock.now()),
-            ("waiting", "deferred", "held"),
             withdraw=True,
         )
 
@@ -135,20 +126,17 @@ class Services:
         delivery: object = self._delivery
         if not isinstance(delivery, Bouncer):
             raise Refused("messages are bounced by a running relay, which this is not", Exit.UNAVAILABLE)
-        return await self._change(arguments, delivery.bounce, ("waiting", "deferred", "held"), withdraw=True)
+        return await self._change(arguments, delivery.bounce, withdraw=True)
 
     async def _change(
         self,
         arguments: Mapping[str, Any],
         act: Callable[[Sequence[int]], Awaitable[int]],
-        narrower: tuple[str, ...],
         *,
         withdraw: bool = False,
     ) -> Record:
-        """Apply ``act`` to what ``arguments`` select, after ``withdraw``-ing it from delivery.
-
-        A selection too large to read at once is read again as long as that brings more, then state by state of
-        ``narrower``: what was changed no longer has that state.
+        """Apply ``act`` to what ``arguments`` select, after ``withdraw``-ing it from delivery, which leases nothing
+        meanwhile.
         """
         now = self._clock.now()
         chosen = selection(arguments, now)
@@ -157,37 +145,39 @@ class Services:
         if withdraw and self._delivery is None:
             # Leases of a relay that ended: nobody else gives them back while it is down.
             await self._spool.rescue(now)
-        most = min(chosen.limit or FOUND_AT_MOST, FOUND_AT_MOST)
+        if self._delivery is not None:
+            self._delivery.pause()
+        try:
+            return await self._change_each(chosen, now, act, withdraw=withdraw)
+        finally:
+            if self._delivery is not None:
+                self._delivery.resume()
+
+    async def _change_each(
+        self, chosen: Selection, now: float, act: Callable[[Sequence[int]], Awaitable[int]], *, withdraw: bool
+    ) -> Record:
         changed = 0
         busy: set[int] = set()
-        for state in (chosen.selector.state, *(narrower if chosen.selector.state is None else ())):
-            progress = 1
-            while progress:
-                found = await self._find(replace(chosen.selector, state=state), now, most)
-                progress = 0
-                for start in range(0, len(found), SLICE):
-                    numbers = [m.message.number for m in found[start : start + SLICE]]
-                    if withdraw and self._delivery is not None:
-                        await self._delivery.withdraw(numbers)
-                        busy |= self._in_flight() & frozenset(numbers)
-                    progress += await act(numbers)
-                changed += progress
-                if len(found) < FOUND_AT_MOST:
-                    break
-            if state is chosen.selector.state and len(found) < FOUND_AT_MOST:
-                break
-        if changed and self._delivery is not None:
-            self._delivery.wake()
+        async for found in self._pages(chosen, now):
+            numbers = [message.message.number for message in found]
+            if withdraw and self._delivery is not None:
+                await self._delivery.withdraw(numbers)
+                busy |= self._in_flight() & frozenset(numbers)
+            changed += await act(numbers)
         return {"changed": changed, "in_flight": len(busy)}
 
     # -- reading ----------------------------------------------------------------------------------------------------
-    async def _matching(self, chosen: Selection, now: float) -> AsyncIterator[QueuedMessage]:
-        most = LISTED_AT_MOST + 1 if chosen.limit is None else chosen.limit
-        found = await self._find(chosen.selector, now, most)
-        if chosen.limit is None and len(found) > LISTED_AT_MOST:
-            raise Refused(f"more than {LISTED_AT_MOST} messages match; choose fewer, or limit how many", Exit.NO)
-        for message in found:
-            yield message
+    async def _pages(self, chosen: Selection, now: float) -> AsyncIterator[list[QueuedMessage]]:
+        """What is chosen, oldest first, a slice at a time."""
+        left, selector = chosen.limit, chosen.selector
+        while left is None or left > 0:
+            found = await self._find(selector, now, SLICE if left is None else min(SLICE, left))
+            if not found:
+                return
+            yield found
+            if left is not None:
+                left -= len(found)
+            selector = replace(selector, after=found[-1].message.number)
 
     async def _stories(self, numbers: Sequence[int]) -> list[Story]:
         return [told for number in numbers if (told := await self._spool.story(number)) is not None]
@@ -220,7 +210,7 @@ class Services:
         for name in names:
             if name != preferred and total:
                 selector = Selector(upstream=name, state="deferred")
-                counted[name] = len(await self._spool.find(selector, now, FOUND_AT_MOST))
+                counted[name] = len(await self._spool.find(selector, now, COUNTED_AT_MOST))
         if preferred is not None:
             counted[preferred] = max(0, total - counted.total())
         return counted

@@ -51,8 +51,12 @@ class DeliveryView(Protocol):
         """Give those of ``numbers`` that are claimed back to the spool; returns once it has them."""
         ...
 
-    def wake(self) -> None:
-        """Something in the spool may have fallen due."""
+    def pause(self) -> None:
+        """Lease nothing more from the spool until as many :meth:`resume`: what waits is being changed."""
+        ...
+
+    def resume(self) -> None:
+        """Lease again; something in the spool may have fallen due."""
         ...
 
     def waits_for(self, number: int) -> str | None:

@@ -42,9 +42,13 @@ class Desk:
         """Give those that are in no session back to the spool."""
         await self._engine.withdraw(frozenset(numbers))
 
-    def wake(self) -> None:
-        """Something in the spool may have fallen due."""
-        self._engine.waiting()
+    def pause(self) -> None:
+        """Lease nothing more until as many :meth:`resume`."""
+        self._engine.pause()
+
+    def resume(self) -> None:
+        """Lease again what is due."""
+        self._engine.resume()
 
     def waits_for(self, number: int) -> str | None:
         """What a message waits for."""

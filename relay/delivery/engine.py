@@ -261,13 +261,20 @@ class Engine:
         """Numbers of the messages leased and not in a session."""
         return frozenset(item.number for item in self._ready)
 
+    def pause(self) -> None:
+        """Lease nothing from the spool until as many :meth:`resume`."""
+        self._supply.pause()
+
+    def resume(self) -> None:
+        """Lease again what is due."""
+        self._supply.resume()
+
     async def withdraw(self, numbers: frozenset[int]) -> None:
-        """Give leased messages that are not in a session back to the spool, due now."""
+        """Give leased messages that are not in a session back to the spool, due now; to be done while paused."""
         taken = [item for item in self._ready if item.number in numbers]
         if taken:
             self._ready = deque(item for item in self._ready if item.number not in numbers)
             await self._give_back(taken)
-            self._supply.ring()
 
     async def fail(self, numbers: Sequence[int], outcome: Outcome) -> int:
         """Fail what waits or is held of these messages, as an operator's decision, with a bounce; how many messages."""

@@ -16,7 +16,7 @@ from relay.bounce import Failure, bounce, wants_bounce
 from relay.clock import Clock
 from relay.delivery.backoff import next_due
 from relay.delivery.items import Item
-from relay.events import Accepted, Attempted, Bounced, Emit, Event, Removed, Status
+from relay.events import Accepted, Attempted, Bounced, Emit, Event, Expired, Removed, Status, spell_delays
 from relay.mail import Envelope, Message, Recipient, RecipientState, queue_id
 from relay.outcome import Outcome, Verdict
 from relay.settings import QueueSettings
@@ -66,7 +66,7 @@ def settled(
         status=status.value,
         dsn=outcome.dsn,
         detail=outcome.detail,
-        delays="/".join(f"{seconds:.2g}" for seconds in attempt.delays),
+        delays=spell_delays(attempt.delays),
     )
 
 
@@ -195,6 +195,8 @@ class Settler:
             )
             if outcome.verdict is Verdict.FAILED and wants_bounce(message.envelope, recipient):
                 failures.append(Failure(recipient, outcome, attempt.relay))
+        if ended.status is Status.EXPIRED:
+            events.insert(0, Expired(now, message.queue_id, message.envelope.sender))
         bounces: tuple[Arrival, ...] = ()
         if failures and self.settings.bounces != "off":
             arrival = await self._bounce(item, failures, now)

@@ -37,6 +37,7 @@ class Supply:
         self._bell = asyncio.Event()
         self._backlog = True
         self._stopped = False
+        self._pauses = 0
         self._next_due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -88,12 +89,29 @@ class Supply:
         waited = max(0.0, self._clock.now() - message.arrived)
         return Item(message, claimed.nrcpt, claimed.content, claimed.parts, self._loop.time(), waited, octets)
 
+    def _report(self, item: Item) -> None:
+        """Tell of what is active again; what is tried for the first time was told of when it came."""
+        message = item.message
+        recipients = message.envelope.recipients
+        if any(recipient.attempts for recipient in recipients):
+            sender = message.envelope.sender
+            self._emit(Requeued(self._clock.now(), message.queue_id, sender, message.size, len(recipients)))
+
+    def pause(self) -> None:
+        """Lease nothing until as many :meth:`resume`: an operator is changing what waits."""
+        self._pauses += 1
+
+    def resume(self) -> None:
+        """Lease again; something may have fallen due meanwhile."""
+        self._pauses -= 1
+        self.ring()
+
     def _fallen_due(self) -> None:
         self._timer = self._next_due = None
         self.ring()
 
     async def _claim(self) -> None:
-        while self._backlog and not self._stopped:
+        while self._backlog and not self._stopped and not self._pauses:
             messages, octets = self._window.room
             # A claim for a handful while the window is nearly full would cost more than it brings.
             if messages < CLAIM // 4 or octets < PART_SIZE:
@@ -105,16 +123,7 @@ class Supply:
                 self._backlog = True
             items = [self.leased(each) for each in claimed]
             for item in items:
-                envelope = item.message.envelope
-                self._emit(
-                    Requeued(
-                        self._clock.now(),
-                        item.message.queue_id,
-                        envelope.sender,
-                        item.message.size,
-                        len(envelope.recipients),
-                    )
-                )
+                self._report(item)
             self._take(items)
         if not self._backlog:
             due = await self._spool.next_due(self._clock.now())

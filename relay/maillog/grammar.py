@@ -19,15 +19,16 @@ from relay.events import (
     Connected,
     Disconnected,
     Event,
+    Expired,
     Notice,
     Rejected,
     Removed,
     Requeued,
+    seconds,
+    spell_delays,
 )
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_HUNDREDTHS: Final = tuple(f"{n / 100:g}" for n in range(101))
-_TENTHS: Final = tuple(f"{n / 10:g}" for n in range(101))
 _TEXT_SHOWN: Final = 1000
 """Characters of one foreign text that are shown: above what RFC 5322 §2.1.1 allows a line."""
 
@@ -63,15 +64,6 @@ def sentence(text: str) -> str:
     return text
 
 
-def seconds(value: float) -> str:
-    """A delay as Postfix rounds it (delay_logging_resolution_limit = 2): two digits that matter, none below 0.01."""
-    if value < 1:
-        return _HUNDREDTHS[int(value * 100 + 0.5)] if value > 0 else "0"
-    if value < 10:
-        return _TENTHS[int(value * 10 + 0.5)]
-    return str(int(value + 0.5))
-
-
 def timestamp(at: float) -> str:
     """``at`` (Unix seconds) as traditional syslog has it: local time, the day padded with a space."""
     t = time.localtime(at)
@@ -100,6 +92,7 @@ class Grammar:
             Notice: self._notice,
             Rejected: self._rejected,
             Removed: self._removed,
+            Expired: self._expired,
             Requeued: self._requeued,
         }
 
@@ -131,6 +124,8 @@ class Grammar:
             told += f" from=<{bracketed(event.sender)}>"
         if event.recipient is not None:
             told += f" to=<{bracketed(event.recipient)}>"
+        if event.protocol:
+            told += f" proto={event.protocol}"
         if event.helo:
             told += f" helo=<{bracketed(event.helo)}>"
         return f"{self._head(event.at, 'smtpd')}NOQUEUE: reject: {sentence(told)}\n"
@@ -146,6 +141,11 @@ class Grammar:
             lines += f"{cleanup}: info: repaired: {sentence(', '.join(event.repairs))}\n"
         return lines + self._active(event)
 
+    def _expired(self, event: Expired) -> str:
+        sender = bracketed(event.sender)
+        head = self._head(event.at, "qmgr")
+        return f"{head}{event.queue_id}: from=<{sender}>, status=expired, returned to sender\n"
+
     def _requeued(self, event: Requeued) -> str:
         return self._active(event)
 
@@ -160,7 +160,7 @@ class Grammar:
         head = self._head(event.at, "smtp")
         return (
             f"{head}{event.queue_id}: to=<{bracketed(event.recipient)}>, relay={event.relay},{use}"
-            f" delay={seconds(a + b + c + d)}, delays={seconds(a)}/{seconds(b)}/{seconds(c)}/{seconds(d)},"
+            f" delay={seconds(a + b + c + d)}, delays={spell_delays(event.delays)},"
             f" dsn={event.dsn}, status={event.status} ({sentence(event.detail)})\n"
         )
 

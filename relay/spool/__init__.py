@@ -104,7 +104,10 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which open messages an operator means: all conditions hold; empty means none unless ``everything``."""
+    """Which open messages an operator means: all conditions hold; empty means none unless ``everything``.
+
+    ``after`` leaves out the numbers up to it: large answers are read page by page.
+    """
 
     numbers: tuple[int, ...] = ()
     sender: str | None = None
@@ -113,6 +116,7 @@ class Selector:
     upstream: str | None = None
     state: str | None = None
     arrived_before: float | None = None
+    after: int = 0
     everything: bool = False
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Final
+from typing import Final, cast
 
 import aiosmtplib
 
@@ -99,8 +99,9 @@ class SmtpUpstream:
 
     def _take_over(self, client: aiosmtplib.SMTP, observer: SessionObserver, setup: float) -> SmtpSession:
         settings = self._settings
-        transport = client.transport
-        if not isinstance(transport, asyncio.Transport) or transport.is_closing():
+        # By cast: uvloop's transports are no subclasses of asyncio's.
+        transport = cast("asyncio.Transport | None", client.transport)
+        if transport is None or transport.is_closing():
             raise UpstreamUnavailable(unavailable(f"lost connection with {self.destination} after the handshake"))
         capabilities = capabilities_of(client.esmtp_extensions)
         peer = transport.get_extra_info("peername")
