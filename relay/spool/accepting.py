@@ -1,0 +1,132 @@
+"""Coming in: stage, discard, accept. Each function runs inside the writer's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from relay.mail import Message
+from relay.spool import PART_SIZE, Arrival, SpoolError
+from relay.spool.library import sqlite3
+from relay.spool.schema import CONTENT_SHIFT
+from relay.spool.transaction import Transaction, milliseconds
+
+MAX_PARTS: Final = 1 << CONTENT_SHIFT
+
+_MESSAGE: Final = (
+    "INSERT INTO message (id, arrived, sender, size, body, smtputf8, ret, envid, message_id, client, nrcpt, parts,"
+    " bounce_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_RECIPIENT: Final = (
+    "INSERT INTO recipient (message, n, address, notify, orcpt, state, due, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_CONTENT: Final = "INSERT INTO content (id, octets) VALUES (?, ?)"
+_STAGED: Final = "SELECT count(*), max(id), total(length(octets)) FROM content WHERE id BETWEEN ? AND ?"
+_STAGING: Final = "INSERT OR IGNORE INTO staging (message) VALUES (?)"
+_PUBLISH: Final = "DELETE FROM staging WHERE message = ?"
+_DISCARD: Final = "DELETE FROM content WHERE id BETWEEN ? AND ?"
+
+
+def accept(tx: Transaction, arrival: Arrival) -> None:
+    """Enter a message with its recipients and its content; a staged one is published by dropping its mark."""
+    fault = tx.fault
+    message = arrival.message
+    number = message.number
+    envelope = message.envelope
+    content = arrival.content
+    parts = _publish(tx, message) if content is None else max(1, -(-len(content) // PART_SIZE))
+    if parts > MAX_PARTS:
+        raise SpoolError(f"a message has at most {MAX_PARTS} parts")
+    arrived = milliseconds(message.arrived)
+    row = (
+        number,
+        arrived,
+        envelope.sender,
+        message.size,
+        str(envelope.body),
+        envelope.smtputf8,
+        envelope.ret,
+        envelope.envid,
+        message.message_id,
+        message.client,
+        len(envelope.recipients),
+        parts,
+        arrival.bounce_of,
+    )
+    tx.execute(_MESSAGE, row)
+    if fault is not None:
+        fault("accept.message")
+    state = "leased" if arrival.leased else "waiting"
+    rows = [(number, r.n, r.address, r.notify, r.orcpt, state, arrived, r.attempts) for r in envelope.recipients]
+    if len(rows) == 1:
+        tx.execute(_RECIPIENT, rows[0])
+    else:
+        tx.executemany(_RECIPIENT, rows)
+    if fault is not None:
+        fault("accept.recipients")
+    first = number << CONTENT_SHIFT
+    if content is not None:
+        if parts == 1:
+            tx.execute(_CONTENT, (first, content))
+        else:
+            pieces = (content[part * PART_SIZE : (part + 1) * PART_SIZE] for part in range(parts))
+            tx.executemany(_CONTENT, ((first + part, piece) for part, piece in enumerate(pieces)))
+        tx.written += len(content)
+        if fault is not None:
+            fault("accept.content")
+    tx.messages += 1
+    tx.octets += message.size
+    tx.last = max(tx.last, number)
+
+
+def stage(tx: Transaction, number: int, part: int, octets: bytes) -> None:
+    """Keep one part; the mark in ``staging`` says that nobody was told 250 for it."""
+    if not 0 <= part < MAX_PARTS or len(octets) > PART_SIZE:
+        raise SpoolError(f"a message has at most {MAX_PARTS} parts of {PART_SIZE} octets")
+    tx.execute(_STAGING, (number,))
+    if tx.fault is not None:
+        tx.fault("stage.mark")
+    tx.execute(_CONTENT, ((number << CONTENT_SHIFT) + part, octets))
+    tx.written += len(octets)
+    if tx.fault is not None:
+        tx.fault("stage.content")
+
+
+def discard(tx: Transaction, number: int) -> None:
+    """Drop what was staged; a message that was accepted meanwhile keeps its content."""
+    if tx.execute(_PUBLISH, (number,)).rowcount == 0:
+        return
+    if tx.fault is not None:
+        tx.fault("discard.mark")
+    tx.execute(_DISCARD, content_range(number))
+    if tx.fault is not None:
+        tx.fault("discard.content")
+
+
+def sweep_staging(connection: sqlite3.Connection, fault: Callable[[str], None] | None) -> int:
+    """Drop what an ended process staged and never accepted, one transaction a message; how many those were."""
+    strays = connection.execute("SELECT message FROM staging").fetchall()
+    for (number,) in strays:
+        connection.execute("BEGIN IMMEDIATE")
+        discard(Transaction(connection, fault), number)
+        connection.execute("COMMIT")
+    return len(strays)
+
+
+def content_range(number: int) -> tuple[int, int]:
+    """The first and the last id that a message's content rows can have."""
+    first = number << CONTENT_SHIFT
+    return first, first + MAX_PARTS - 1
+
+
+def _publish(tx: Transaction, message: Message) -> int:
+    """Check that all of the message was staged, drop the mark; how many parts it has."""
+    number = message.number
+    if tx.execute(_PUBLISH, (number,)).rowcount == 0:
+        raise SpoolError(f"nothing was staged for {message.queue_id}")
+    if tx.fault is not None:
+        tx.fault("accept.publish")
+    parts, highest, octets = tx.execute(_STAGED, content_range(number)).fetchone()
+    if not parts or highest != (number << CONTENT_SHIFT) + parts - 1 or octets != message.size:
+        raise SpoolError(f"what was staged for {message.queue_id} is incomplete")
+    return int(parts)

@@ -1,0 +1,493 @@
+"""What every spool promises: a backend's tests subclass this and give ``opener``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import Any, Protocol
+
+import pytest
+
+from relay.mail import RecipientState, queue_id
+from relay.spool import PART_SIZE, Arrival, Selector, Spool, SpoolError, SpoolFull, Totals
+
+from .examples import CONTENT, NOW, arrival, rich, settled, settlement
+
+WAITING, LEASED, HELD = RecipientState.WAITING, RecipientState.LEASED, RecipientState.HELD
+RELAYED, FAILED = RecipientState.RELAYED, RecipientState.FAILED
+
+EVERYTHING = Selector(everything=True)
+
+
+class Opener(Protocol):
+    """Opens the spool of this test: each time the same one, with other limits where given."""
+
+    def __call__(self, *, max_size: int = ..., min_free_disk: int = ...) -> Coroutine[Any, Any, Spool]: ...
+
+
+class SpoolContract:
+    @pytest.fixture
+    async def spool(self, opener: Opener) -> AsyncIterator[Spool]:
+        spool = await opener()
+        yield spool
+        await spool.close()
+
+    # -- accept -----------------------------------------------------------------------------------------------------
+
+    async def test_what_was_accepted_is_there_after_reopening(self, opener: Opener) -> None:
+        spool = await opener()
+        number = spool.allocate(NOW)
+        await spool.accept(Arrival(rich(number), CONTENT))
+        await spool.close()
+
+        spool = await opener()
+        (claimed,) = await spool.claim(NOW + 1, 10, 1_000_000)
+        await spool.close()
+
+        assert claimed.message == rich(number)
+        assert (claimed.nrcpt, claimed.content, claimed.parts) == (2, CONTENT, 1)
+
+    @pytest.mark.parametrize("content", [b"", b"\x00", bytes(range(256)) * 1024, b"x" * (PART_SIZE + 1)])
+    async def test_content_comes_back_octet_for_octet(self, spool: Spool, content: bytes) -> None:
+        await spool.accept(arrival(spool.allocate(NOW), content=content))
+        (claimed,) = await spool.claim(NOW, 10, 10_000_000)
+        parts = [await spool.content(claimed.message.number, part) for part in range(claimed.parts)]
+        assert b"".join(parts) == content
+        assert claimed.content == (content if claimed.parts == 1 else None)
+
+    async def test_large_content_is_staged_part_by_part_and_published_by_accept(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.stage(number, 0, b"a" * PART_SIZE)
+        await spool.stage(number, 1, b"b")
+        assert await spool.find(EVERYTHING, NOW) == []
+        await spool.accept(arrival(number, content=None, size=PART_SIZE + 1))
+        (claimed,) = await spool.claim(NOW, 10, 10_000_000)
+        assert (claimed.content, claimed.parts) == (None, 2)
+        assert await spool.content(number, 0) == b"a" * PART_SIZE
+        assert await spool.content(number, 1) == b"b"
+        assert await spool.totals() == Totals(1, PART_SIZE + 1)
+
+    async def test_incomplete_staging_is_refused(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.stage(number, 0, b"a")
+        await spool.stage(number, 2, b"c")
+        for content_size in (2, 3):
+            with pytest.raises(SpoolError):
+                await spool.accept(arrival(number, content=None, size=content_size))
+        with pytest.raises(SpoolError):
+            await spool.accept(arrival(spool.allocate(NOW), content=None, size=0))
+        assert (await spool.totals()).messages == 0
+
+    async def test_what_was_discarded_or_never_accepted_leaves_nothing(self, opener: Opener) -> None:
+        spool = await opener(max_size=1000)
+        number, forgotten = spool.allocate(NOW), spool.allocate(NOW)
+        await spool.stage(number, 0, b"a" * 900)
+        with pytest.raises(SpoolFull):
+            spool.check_room(200)
+        await spool.discard(number)
+        spool.check_room(1000)
+        with pytest.raises(SpoolError):
+            await spool.content(number, 0)
+        await spool.stage(forgotten, 0, b"a" * 900)
+        await spool.close()
+
+        spool = await opener(max_size=1000)
+        spool.check_room(1000)
+        with pytest.raises(SpoolError):
+            await spool.content(forgotten, 0)
+        await spool.close()
+
+    async def test_a_discard_after_the_accept_takes_nothing_away(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.stage(number, 0, CONTENT)
+        await spool.accept(arrival(number, content=None, size=len(CONTENT)))
+        await spool.discard(number)
+        assert await spool.content(number, 0) == CONTENT
+
+    async def test_numbers_never_repeat_also_after_a_clock_step_and_a_restart(self, opener: Opener) -> None:
+        spool = await opener()
+        numbers = [spool.allocate(now) for now in (NOW, NOW, NOW - 86400, NOW - 86400)]
+        await spool.accept(arrival(numbers[-1], leased=True))
+        await spool.settle([settlement(numbers[-1])])
+        assert await spool.sweep(NOW + 60) == 1
+        await spool.close()
+        spool = await opener()
+        numbers.append(spool.allocate(NOW - 86400))
+        await spool.close()
+        assert numbers == sorted(set(numbers))
+
+    async def test_a_number_is_accepted_once_and_a_bad_accept_hurts_no_other(self, spool: Spool) -> None:
+        first = spool.allocate(NOW)
+        numbers = [first, first, *(spool.allocate(NOW) for _ in range(20))]
+        results = await asyncio.gather(*(spool.accept(arrival(n)) for n in numbers), return_exceptions=True)
+        assert sum(isinstance(result, SpoolError) for result in results) == 1
+        assert sum(result is None for result in results) == 21
+        assert await spool.totals() == Totals(21, 21 * len(CONTENT))
+
+    async def test_a_caller_that_goes_away_hurts_no_other(self, spool: Spool) -> None:
+        numbers = [spool.allocate(NOW) for _ in range(20)]
+        tasks = [asyncio.ensure_future(spool.accept(arrival(number))) for number in numbers]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [result for result in results[1::2] if result is not None] == []
+        await spool.settle([])
+        # What was on its way is in the spool all the same: legal, as its client was told nothing.
+        await spool.accept(arrival(spool.allocate(NOW)))
+        assert await spool.totals() == Totals(21, 21 * len(CONTENT))
+
+    # -- room -------------------------------------------------------------------------------------------------------
+
+    async def test_max_size_refuses_and_room_comes_back_with_the_last_recipient(self, opener: Opener) -> None:
+        spool = await opener(max_size=100)
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, content=b"x" * 60, leased=True))
+        for refused in (spool.accept(arrival(spool.allocate(NOW), content=b"x" * 41)), spool.stage(1, 0, b"x" * 41)):
+            with pytest.raises(SpoolFull):
+                await refused
+        await spool.accept(arrival(spool.allocate(NOW), content=b"x" * 40))
+        await spool.settle([settlement(number)])
+        await spool.accept(arrival(spool.allocate(NOW), content=b"x" * 60))
+        await spool.close()
+        spool = await opener(max_size=100)
+        with pytest.raises(SpoolFull):
+            spool.check_room(1)
+        await spool.close()
+
+    async def test_too_little_free_disk_refuses_but_records_outcomes(self, opener: Opener) -> None:
+        spool = await opener()
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, leased=True))
+        await spool.close()
+        spool = await opener(min_free_disk=1 << 62)
+        with pytest.raises(SpoolFull):
+            spool.check_room(0)
+        with pytest.raises(SpoolFull):
+            await spool.accept(arrival(spool.allocate(NOW)))
+        bounce = arrival(spool.allocate(NOW), "app@example.com", sender="", bounce_of=queue_id(number))
+        assert await spool.settle([settlement(number, settled(0, FAILED), bounces=(bounce,))]) == {number}
+        assert (await spool.totals()).messages == 1
+        await spool.close()
+
+    # -- claim ------------------------------------------------------------------------------------------------------
+
+    async def test_a_claim_takes_what_is_due_the_longest_due_first_and_once(self, spool: Spool) -> None:
+        numbers = [spool.allocate(NOW) for _ in range(5)]
+        for number in numbers:
+            await spool.accept(arrival(number, leased=True))
+        dues = [NOW + 5, NOW + 3, NOW + 4, NOW + 100, NOW + 6]
+        for number, due in zip(numbers, dues, strict=True):
+            await spool.settle([settlement(number, settled(0, WAITING, due=due))])
+        assert await spool.next_due(NOW) == NOW + 3
+        first = await spool.claim(NOW + 10, 3, 1_000_000)
+        assert [claimed.message.number for claimed in first] == [numbers[1], numbers[2], numbers[0]]
+        assert [claimed.message.envelope.recipients[0].attempts for claimed in first] == [1, 1, 1]
+        second = await spool.claim(NOW + 10, 3, 1_000_000)
+        assert [claimed.message.number for claimed in second] == [numbers[4]]
+        assert await spool.claim(NOW + 10, 3, 1_000_000) == []
+        assert await spool.next_due(NOW + 10) == NOW + 100
+
+    async def test_a_claim_takes_all_due_recipients_of_a_message_together(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, "a@x.example", "b@x.example", "c@x.example", leased=True))
+        later = settled(1, WAITING, due=NOW + 60, detail="451 later")
+        now = [settled(n, WAITING, due=NOW + n, charged=False) for n in (0, 2)]
+        await spool.settle([settlement(number, now[0], later, now[1], nrcpt=3)])
+        (claimed,) = await spool.claim(NOW + 10, 1, 1_000_000)
+        assert [(r.n, r.attempts) for r in claimed.message.envelope.recipients] == [(0, 0), (2, 0)]
+        assert claimed.nrcpt == 3
+        (rest,) = await spool.claim(NOW + 60, 1, 1_000_000)
+        assert [(r.n, r.attempts, r.last) for r in rest.message.envelope.recipients] == [(1, 1, "451 later")]
+
+    async def test_a_claim_brings_contents_as_long_as_they_fit(self, spool: Spool) -> None:
+        for _ in range(3):
+            await spool.accept(arrival(spool.allocate(NOW), content=b"x" * 100))
+        claimed = await spool.claim(NOW, 10, 250)
+        assert [entry.content and len(entry.content) for entry in claimed] == [100, 100, None]
+        assert await spool.content(claimed[2].message.number, 0) == b"x" * 100
+
+    async def test_an_arrival_handed_to_delivery_is_leased_from_the_start(self, spool: Spool) -> None:
+        await spool.accept(arrival(spool.allocate(NOW), leased=True))
+        assert await spool.claim(NOW + 10, 10, 0) == []
+        assert await spool.next_due(NOW) is None
+        assert await spool.counts(NOW) == {"leased": 1, "waiting": 0, "deferred": 0, "held": 0}
+
+    async def test_leases_of_an_ended_process_are_rescued(self, opener: Opener) -> None:
+        spool = await opener()
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, "a@x.example", "b@x.example", leased=True))
+        await spool.close()
+        spool = await opener()
+        assert await spool.claim(NOW + 10, 10, 0) == []
+        assert await spool.rescue(NOW + 10) == 2
+        assert [claimed.message.number for claimed in await spool.claim(NOW + 10, 10, 0)] == [number]
+        await spool.close()
+
+    async def test_named_messages_are_leased_due_or_not_held_or_not(self, spool: Spool) -> None:
+        deferred, held, leased, done = (spool.allocate(NOW) for _ in range(4))
+        for number in (deferred, leased, done):
+            await spool.accept(arrival(number, leased=True))
+        await spool.accept(arrival(held, "a@x.example", "b@x.example"))
+        await spool.hold([held])
+        await spool.settle([settlement(deferred, settled(0, WAITING, due=NOW + 60)), settlement(done)])
+        claimed = await spool.lease([held, deferred, leased, done, 99, held])
+        assert [entry.message.number for entry in claimed] == [held, deferred]
+        assert [(len(entry.message.envelope.recipients), entry.nrcpt, entry.content) for entry in claimed] == [
+            (2, 2, None),
+            (1, 1, None),
+        ]
+        assert await spool.counts(NOW) == {"leased": 3, "waiting": 0, "deferred": 0, "held": 0}
+        assert await spool.lease([]) == []
+
+    # -- settle -----------------------------------------------------------------------------------------------------
+
+    async def test_the_content_goes_with_the_last_recipient_and_the_story_stays(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, "a@x.example", "b@x.example", leased=True))
+        assert await spool.settle([settlement(number, settled(0), nrcpt=2)]) == frozenset()
+        assert await spool.content(number, 0) == CONTENT
+        assert await spool.settle([settlement(number, settled(1, FAILED), nrcpt=2)]) == {number}
+        with pytest.raises(SpoolError):
+            await spool.content(number, 0)
+        assert await spool.totals() == Totals(0, 0, {"ses": 1})
+        story = await spool.story(number)
+        assert story is not None
+        assert [recipient.state for recipient in story.queued.recipients] == ["relayed", "failed"]
+        assert await spool.find(EVERYTHING, NOW) == []
+
+    async def test_a_settlement_without_a_lease_changes_nothing(self, spool: Spool) -> None:
+        number, bystander = spool.allocate(NOW), spool.allocate(NOW)
+        await spool.accept(arrival(number))
+        await spool.accept(arrival(bystander, leased=True))
+        bounce = arrival(spool.allocate(NOW), "app@example.com", sender="")
+        failed = settlement(number, settled(0, FAILED), bounces=(bounce,))
+        assert await spool.settle([failed, settlement(bystander)]) == {bystander}
+        given_back = settlement(bystander, settled(0, WAITING, due=NOW, charged=False))
+        assert await spool.settle([given_back, settlement(bystander), settlement(12345)]) == frozenset()
+        assert await spool.totals() == Totals(1, len(CONTENT), {"ses": 1})
+        assert [claimed.message.number for claimed in await spool.claim(NOW, 10, 0)] == [number]
+
+    async def test_only_the_first_outcome_of_a_lease_counts(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, leased=True))
+        both = [settlement(number), settlement(number, settled(0, WAITING, due=NOW + 60))]
+        assert await spool.settle(both) == {number}
+        assert await spool.totals() == Totals(0, 0, {"ses": 1})
+
+    async def test_a_deferral_is_kept_with_its_reply_and_counts_an_attempt(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, leased=True))
+        await spool.settle([settlement(number, settled(0, WAITING, due=NOW + 60, detail="451 later"))])
+        await spool.claim(NOW + 60, 1, 0)
+        await spool.settle([settlement(number, settled(0, RELAYED, attempts=2, upstream="backup"), at=NOW + 61)])
+        story = await spool.story(number)
+        assert story is not None
+        attempts = [(a.at, a.address, a.upstream, a.status, a.detail) for a in story.attempts]
+        assert attempts == [
+            (NOW + 1, "to@example.net", "ses", "deferred", "451 later"),
+            (NOW + 61, "to@example.net", "backup", "sent", "250 2.0.0 Ok"),
+        ]
+        (recipient,) = story.queued.recipients
+        assert (recipient.state, recipient.attempts, recipient.due) == ("relayed", 2, None)
+        assert (await spool.totals()).sent == {"backup": 1}
+
+    async def test_what_is_given_back_keeps_its_attempts_and_leaves_no_story(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, leased=True))
+        await spool.settle([settlement(number, settled(0, WAITING, due=NOW + 5, attempts=7, charged=False))])
+        story = await spool.story(number)
+        assert story is not None
+        assert story.attempts == ()
+        assert story.queued.recipients[0].attempts == 0
+        assert story.queued.recipients[0].due == NOW + 5
+
+    async def test_bounces_come_in_with_the_failure_they_report(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, leased=True))
+        bounce = arrival(spool.allocate(NOW), "app@example.com", sender="", bounce_of=queue_id(number))
+        assert await spool.settle([settlement(number, settled(0, FAILED), bounces=(bounce,))]) == {number}
+        (claimed,) = await spool.claim(NOW, 10, 1_000_000)
+        assert claimed.message == bounce.message
+        assert claimed.content == CONTENT
+        assert await spool.totals() == Totals(1, len(CONTENT))
+
+    async def test_a_settlement_with_a_bad_bounce_is_not_half_done(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, leased=True))
+        twin = arrival(number, "app@example.com", sender="")
+        with pytest.raises(SpoolError):
+            await spool.settle([settlement(number, settled(0, FAILED), bounces=(twin,))])
+        assert await spool.counts(NOW) == {"leased": 1, "waiting": 0, "deferred": 0, "held": 0}
+        assert await spool.totals() == Totals(1, len(CONTENT))
+
+    async def test_sent_counts_messages_per_upstream(self, spool: Spool) -> None:
+        numbers = [spool.allocate(NOW) for _ in range(3)]
+        for number in numbers:
+            await spool.accept(arrival(number, "a@x.example", "b@x.example", leased=True))
+        both = (settled(0), settled(1))
+        await spool.settle([settlement(numbers[0], *both, nrcpt=2), settlement(numbers[1], *both, nrcpt=2)])
+        await spool.settle([settlement(numbers[2], settled(0), settled(1, FAILED, upstream="ses"), nrcpt=2)])
+        assert (await spool.totals()).sent == {"ses": 3}
+
+    # -- operators --------------------------------------------------------------------------------------------------
+
+    async def test_a_message_counts_as_the_first_of_leased_waiting_deferred_held(self, opener: Opener) -> None:
+        spool = await opener()
+        later = NOW + 100
+        for states in ("wdh", "dh", "h", "w", "d", "l"):
+            number = spool.allocate(NOW)
+            await spool.accept(arrival(number, *(f"{c}@x.example" for c in states), leased=True))
+            made = {
+                "w": lambda n: settled(n, WAITING, due=NOW),
+                "d": lambda n: settled(n, WAITING, due=later),
+                "h": lambda n: settled(n, HELD),
+            }
+            rows = [made[c](n) for n, c in enumerate(states) if c != "l"]
+            await spool.settle([settlement(number, *rows, nrcpt=len(states))] if rows else [])
+        assert await spool.counts(NOW) == {"leased": 1, "waiting": 2, "deferred": 2, "held": 1}
+        found = {
+            state: [queued.recipients[0].address for queued in await spool.find(Selector(state=state), NOW)]
+            for state in ("leased", "waiting", "deferred", "held")
+        }
+        assert found == {
+            "leased": ["l@x.example"],
+            "waiting": ["w@x.example", "w@x.example"],
+            "deferred": ["d@x.example", "d@x.example"],
+            "held": ["h@x.example"],
+        }
+        await spool.close()
+
+    async def test_find_meets_all_conditions_oldest_first_and_bounded(self, spool: Spool) -> None:
+        numbers = [spool.allocate(NOW + i) for i in range(6)]
+        for i, number in enumerate(numbers):
+            to = ("Ann@X.example", "bob@y.example") if i % 2 else ("bob@y.example",)
+            await spool.accept(arrival(number, *to, leased=True, sender=f"s{i}@example.com"))
+        await spool.settle([settlement(numbers[5], settled(0, WAITING, due=NOW + 60, upstream="backup"), nrcpt=2)])
+
+        async def found(selector: Selector, limit: int | None = None) -> list[int]:
+            return [queued.message.number for queued in await spool.find(selector, NOW, limit)]
+
+        assert await found(EVERYTHING) == numbers
+        assert await found(EVERYTHING, 2) == numbers[:2]
+        assert await found(EVERYTHING, 0) == []
+        assert await found(replace(EVERYTHING, after=numbers[1]), 2) == numbers[2:4]
+        assert await found(Selector(after=numbers[1])) == []
+        assert await found(Selector(state="leased", after=numbers[4])) == [numbers[5]]
+        assert await found(Selector()) == []
+        assert await found(Selector(recipient="ann@x.example")) == numbers[1::2]
+        assert await found(Selector(domain="x.EXAMPLE"), 1) == [numbers[1]]
+        assert await found(Selector(domain="example")) == []
+        assert await found(Selector(sender="s3@example.com", domain="x.example")) == [numbers[3]]
+        assert await found(Selector(sender="s3@example.com", recipient="nobody@x.example")) == []
+        assert await found(Selector(upstream="backup")) == [numbers[5]]
+        assert await found(Selector(numbers=(numbers[4], numbers[1], 99))) == [numbers[1], numbers[4]]
+        assert await found(Selector(numbers=(numbers[4], numbers[1]), state="leased", sender="s1@example.com")) == [
+            numbers[1]
+        ]
+        assert await found(Selector(arrived_before=NOW + 0.001)) == numbers
+        assert await found(Selector(arrived_before=NOW)) == []
+
+    async def test_a_list_tells_each_recipients_state_next_attempt_and_last_reply(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, "a@x.example", "b@x.example", leased=True))
+        deferred = settled(0, WAITING, due=NOW + 60, detail="451 4.3.0 later")
+        await spool.settle([settlement(number, deferred, settled(1), nrcpt=2)])
+        (queued,) = await spool.find(EVERYTHING, NOW)
+        assert (queued.message.number, queued.message.size, queued.message.arrived) == (number, len(CONTENT), NOW)
+        assert queued.message.message_id == f"<{number}@example.com>"
+        shown = [(r.address, r.state, r.attempts, r.due, r.upstream, r.last_reply) for r in queued.recipients]
+        assert shown == [
+            ("a@x.example", "deferred", 1, NOW + 60, "ses", "451 4.3.0 later"),
+            ("b@x.example", "relayed", 1, None, "ses", "250 2.0.0 Ok"),
+        ]
+
+    async def test_hold_release_and_retry_change_what_they_name(self, spool: Spool) -> None:
+        number, leased = spool.allocate(NOW), spool.allocate(NOW)
+        await spool.accept(arrival(number, leased=True))
+        await spool.accept(arrival(leased, leased=True))
+        await spool.settle([settlement(number, settled(0, WAITING, due=NOW + 60))])
+        both = [number, leased]
+        assert await spool.hold(both) == 1
+        assert await spool.claim(NOW + 100, 10, 0) == []
+        assert await spool.retry(both, NOW) == 0
+        assert await spool.release(both, NOW + 2) == 1
+        assert await spool.next_due(NOW) == NOW + 2
+        (claimed,) = await spool.claim(NOW + 2, 10, 0)
+        await spool.settle([settlement(claimed.message.number, settled(0, WAITING, due=NOW + 600))])
+        assert await spool.retry(both, NOW + 3) == 1
+        assert await spool.retry(both, NOW + 3) == 0
+        assert await spool.next_due(NOW) == NOW + 3
+        assert await spool.counts(NOW + 3) == {"leased": 1, "waiting": 1, "deferred": 0, "held": 0}
+
+    async def test_remove_ends_waiting_and_held_mail_and_spares_what_is_leased(self, spool: Spool) -> None:
+        waiting, held, leased, mixed = (spool.allocate(NOW) for _ in range(4))
+        for number in (waiting, held):
+            await spool.accept(arrival(number))
+        await spool.hold([held])
+        await spool.accept(arrival(leased, leased=True))
+        await spool.accept(arrival(mixed, "a@x.example", "b@x.example", leased=True))
+        await spool.settle([settlement(mixed, settled(0, WAITING, due=NOW), nrcpt=2)])
+        assert await spool.remove([waiting, held, leased, mixed], NOW) == 3
+        assert await spool.totals() == Totals(2, 2 * len(CONTENT))
+        with pytest.raises(SpoolError):
+            await spool.content(waiting, 0)
+        assert await spool.content(mixed, 0) == CONTENT
+        assert await spool.settle([settlement(mixed, settled(1), nrcpt=2)]) == {mixed}
+        story = await spool.story(waiting)
+        assert story is not None
+        assert [(attempt.status, attempt.at) for attempt in story.attempts] == [("removed", NOW)]
+
+    async def test_changes_of_very_many_messages_are_whole(self, spool: Spool) -> None:
+        numbers = [spool.allocate(NOW) for _ in range(1201)]
+        await asyncio.gather(*(spool.accept(arrival(number, content=b"x")) for number in numbers))
+        assert await spool.hold(numbers) == 1201
+        assert await spool.release(numbers, NOW) == 1201
+        assert await spool.remove(numbers, NOW) == 1201
+        assert await spool.totals() == Totals()
+        assert await spool.sweep(NOW + 60) == 1201
+        assert await spool.numbers_of(f"<{numbers[7]}@example.com>") == []
+
+    async def test_sweep_forgets_what_is_old_and_done_and_nothing_else(self, spool: Spool) -> None:
+        done, still_open = spool.allocate(NOW), spool.allocate(NOW)
+        await spool.accept(arrival(done, leased=True))
+        await spool.accept(arrival(still_open, leased=True))
+        await spool.settle([settlement(done)])
+        assert await spool.sweep(NOW) == 0
+        assert await spool.story(done) is not None
+        assert await spool.sweep(NOW + 60) == 1
+        assert await spool.story(done) is None
+        assert await spool.story(still_open) is not None
+
+    async def test_messages_are_found_by_message_id_open_or_done(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, leased=True))
+        assert await spool.numbers_of(f"<{number}@example.com>") == [number]
+        await spool.settle([settlement(number)])
+        assert await spool.numbers_of(f"<{number}@example.com>") == [number]
+        assert await spool.numbers_of("<other@example.com>") == []
+        assert await spool.story(number + 1) is None
+
+    async def test_oldest_is_the_arrival_of_the_oldest_open_message(self, spool: Spool) -> None:
+        assert await spool.oldest() is None
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, leased=True))
+        assert await spool.oldest() == NOW
+        await spool.settle([settlement(number)])
+        assert await spool.oldest() is None
+
+    async def test_a_closed_spool_refuses_and_closes_again(self, opener: Opener) -> None:
+        spool = await opener()
+        await spool.close()
+        await spool.close()
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: spool.accept(arrival(spool.allocate(NOW))),
+            lambda: spool.claim(NOW, 1, 1),
+            lambda: spool.counts(NOW),
+        ]
+        for call in calls:
+            with pytest.raises(SpoolError):
+                await call()
+        with pytest.raises(SpoolError):
+            spool.check_room(0)
