@@ -161,7 +161,7 @@ class SmtpSession(asyncio.Protocol):
                 self._lost_step()
             self._end([], over)
             return
-        if self._retiring and not self.in_flight:
+        if not self.in_flight and self._is_used_up:
             self._quit()
             return
         self._flush()
@@ -240,8 +240,12 @@ class SmtpSession(asyncio.Protocol):
         self._unfit -= 1
         count = len(begun.request.message.envelope.recipients)
         self._observer.finished(self, Finished(begun.request, (unfit,) * count, self._relay, begun.conn_use))
-        if self._retiring and not self.in_flight and not self._over:
+        if not self.in_flight and self._is_used_up and not self._over:
             self._quit()
+
+    @property
+    def _is_used_up(self) -> bool:
+        return self._retiring or self._begun >= self._limits.max_messages
 
     def _quit(self) -> None:
         if self._quitting or self._over:
