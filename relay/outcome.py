@@ -29,6 +29,7 @@ class Command(StrEnum):
     RCPT = "RCPT TO"
     DATA = "DATA"
     CONTENT = "end of DATA"
+    BDAT = "BDAT"
     RSET = "RSET"
     QUIT = "QUIT"
 

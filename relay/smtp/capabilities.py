@@ -11,26 +11,43 @@ from relay.outcome import Outcome, Scope, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the server's EHLO said that matters to a transaction."""
+    """What the server's EHLO said that matters to transactions; a limit of 0 is none.
+
+    ``max_messages`` and ``max_recipients`` are MAILMAX and RCPTMAX of LIMITS (RFC 9422).
+    """
 
     pipelining: bool = False
     size: bool = False
     max_size: int = 0
     eightbit: bool = False
     smtputf8: bool = False
+    chunking: bool = False
+    dsn: bool = False
+    max_messages: int = 0
+    max_recipients: int = 0
 
 
 def capabilities_of(extensions: Mapping[str, str]) -> Capabilities:
-    """From the EHLO keywords, in any case, with their parameters."""
+    """From the EHLO keywords, in any case, with their parameters; LIMITS is RFC 9422's."""
     known = {keyword.lower(): parameters for keyword, parameters in extensions.items()}
-    limit = known.get("size", "").strip()
+    limits = dict(item.upper().partition("=")[::2] for item in known.get("limits", "").split())
     return Capabilities(
         pipelining="pipelining" in known,
         size="size" in known,
-        max_size=int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 20 else 0,
+        max_size=_number(known.get("size", "")),
         eightbit="8bitmime" in known,
         smtputf8="smtputf8" in known,
+        chunking="chunking" in known,
+        dsn="dsn" in known,
+        max_messages=_number(limits.get("MAILMAX", "")),
+        max_recipients=_number(limits.get("RCPTMAX", "")),
     )
+
+
+def _number(text: str) -> int:
+    """What a server wrote as a number; 0, for no limit, where it isn't one."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def cannot_take(

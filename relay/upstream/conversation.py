@@ -13,7 +13,8 @@ from typing import Final
 
 from relay.outcome import Outcome, lost
 from relay.smtp.capabilities import Capabilities, cannot_take
-from relay.smtp.client import ClientSession, Done, Pipelining
+from relay.smtp.client import ClientSession, Pipelining
+from relay.smtp.steps import Done
 from relay.upstream import DeliveryRequest, Finished, SessionObserver
 
 QUIT_TIMEOUT: Final = 5.0
@@ -24,13 +25,17 @@ _OUT_OF_STEP: Final = frozenset({500, 502, 503})
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """How long a conversation may be silent, and how long and for how many messages it is used. Seconds."""
+    """How long a conversation may be silent, and how long and for how many messages it is used. Seconds.
+
+    ``window`` is how many messages may be unanswered where the server takes them whole (RFC 3030).
+    """
 
     max_messages: int
     max_age: float
     idle_timeout: float
     reply_timeout: float
     final_reply_timeout: float
+    window: int = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +69,9 @@ class SmtpSession(asyncio.Protocol):
         self._relay = relay
         self._host = relay.rpartition(":")[0]
         self._setup = setup
-        self._machine: ClientSession[_Begun] = ClientSession(capabilities, pipelining, host=self._host)
+        self._machine: ClientSession[_Begun] = ClientSession(
+            capabilities, pipelining, host=self._host, window=limits.window
+        )
         self._loop = asyncio.get_running_loop()
         self._opened = self._progress = self._loop.time()
         self._transport: asyncio.Transport | None = None

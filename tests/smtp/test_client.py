@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from relay.mail import Body, Envelope, Recipient
 from relay.outcome import Outcome, Scope, Verdict
 from relay.smtp.capabilities import Capabilities, cannot_take, capabilities_of
-from relay.smtp.client import ClientSession, Done, Pipelining
+from relay.smtp.client import ClientSession, Pipelining
+from relay.smtp.steps import Done
 
 CONTENT = b"Subject: x\r\n\r\n.dot\r\n"
 STUFFED = b"Subject: x\r\n\r\n..dot\r\n.\r\n"
-ALL = Capabilities(pipelining=True, size=True, eightbit=True, smtputf8=True)
+ALL = Capabilities(pipelining=True, size=True, eightbit=True, smtputf8=True, chunking=True)
 
 
 def envelope(*addresses: str, body: Body = Body.SEVEN_BIT) -> Envelope:
@@ -93,6 +94,8 @@ def test_each_recipient_has_its_own_outcome(mode: Pipelining) -> None:
         b"354 go\r\n",
         b"250 ok\r\n",
     ]
+    if mode is Pipelining.WINDOWED:
+        replies.remove(b"354 go\r\n")
     done: list[Done[str]] = []
     for reply in replies:
         sent(machine)
@@ -274,6 +277,98 @@ def test_capabilities_are_read_in_any_case() -> None:
         pipelining=True, size=True, max_size=1000
     )
     assert capabilities_of({"size": "²"}).max_size == 0
+    limited = capabilities_of({"LIMITS": "RCPTMAX=50 mailmax=5 X=y RCPTDOMAINMAX=1"})
+    assert (limited.max_recipients, limited.max_messages) == (50, 5)
+
+
+# -- windowed --------------------------------------------------------------------------------------------------------
+CHUNKING = Capabilities(pipelining=True, size=True, chunking=True)
+ONE = b"MAIL FROM:<a@x.test> SIZE=20\r\nRCPT TO:<b@y.test>\r\nBDAT 20 LAST\r\n" + CONTENT
+
+
+def windowed(count: int, *addresses: str, window: int = 3) -> ClientSession[str]:
+    machine: ClientSession[str] = ClientSession(CHUNKING, Pipelining.WINDOWED, host="up", window=window)
+    for n in range(count):
+        machine.begin(f"m{n}", envelope(*(addresses or ("b@y.test",))), CONTENT, len(CONTENT))
+    return machine
+
+
+def test_windowed_messages_go_out_whole_without_waiting() -> None:
+    machine = windowed(2)
+    assert sent(machine) == ONE + b"RSET\r\n" + ONE, "no 354 to wait for, dots untouched"
+    assert machine.depth == 3
+    assert verdicts(machine.receive(b"250 ok\r\n250 ok\r\n250 taken\r\n")) == [("m0", ["relayed"])]
+    assert verdicts(machine.receive(b"250 reset\r\n250 ok\r\n250 ok\r\n250 taken\r\n")) == [("m1", ["relayed"])]
+    machine.begin("m2", envelope("b@y.test"), CONTENT, len(CONTENT))
+    assert sent(machine) == ONE, "all was answered: no RSET"
+
+
+def test_windowing_needs_both_extensions() -> None:
+    for capabilities, depth in ((Capabilities(chunking=True), 1), (Capabilities(pipelining=True), 2)):
+        assert ClientSession[str](capabilities, Pipelining.WINDOWED, host="up").depth == depth
+
+
+def test_a_refused_envelope_never_takes_the_next_messages_content() -> None:
+    machine = windowed(2)
+    assert sent(machine).count(b"RSET\r\nMAIL") == 1
+    done = machine.receive(b"250 ok\r\n550 5.1.1 no\r\n503 5.5.1 no recipients\r\n250 reset\r\n250 ok\r\n250 ok\r\n")
+    assert verdicts(done) == [("m0", ["failed"])]
+    assert machine.over is None, "503 to a BDAT without recipients is no loss of step"
+    assert verdicts(machine.receive(b"250 taken\r\n")) == [("m1", ["relayed"])]
+
+
+def test_all_that_was_sent_and_not_answered_is_in_doubt() -> None:
+    machine = windowed(3)
+    sent(machine)
+    done = machine.receive(b"250 ok\r\n250 ok\r\n250 taken\r\n") + machine.lost("lost connection")
+    assert [(each.key, each.outcomes[0].in_doubt) for each in done] == [("m0", False), ("m1", True), ("m2", True)]
+
+
+def test_behind_a_421_nothing_was_heard() -> None:
+    machine = windowed(3)
+    sent(machine)
+    done = machine.receive(b"250 ok\r\n250 ok\r\n421 4.3.2 bye\r\n")
+    assert [each.outcomes[0].in_doubt for each in done] == [False, False, False]
+
+
+def test_a_session_out_of_step_still_hears_what_became_of_the_others() -> None:
+    machine = windowed(2)
+    sent(machine)
+    assert machine.receive(b"530 5.7.0 authenticate\r\n503 x\r\n503 x\r\n") == [
+        Done("m0", (machine._closing,))  # type: ignore[arg-type]
+    ]
+    assert machine.depth == 0
+    assert verdicts(machine.receive(b"250 reset\r\n250 ok\r\n250 ok\r\n250 taken\r\n")) == [("m1", ["relayed"])]
+    assert machine.over is not None
+
+
+def test_large_content_is_streamed_as_one_chunk() -> None:
+    machine: ClientSession[str] = ClientSession(CHUNKING, Pipelining.WINDOWED, host="up")
+    machine.begin("m1", envelope("b@y.test"), None, 9)
+    assert sent(machine).endswith(b"BDAT 9 LAST\r\n")
+    assert machine.wants_content == "m1"
+    assert machine.receive(b"250 ok\r\n550 5.1.1 no\r\n") == []
+    assert machine.feed_content(b".abc\r\n") + machine.feed_content(b".x\n") == b".abc\r\n.x\n"
+    assert machine.end_content() == b""
+    assert verdicts(machine.receive(b"554 5.5.1 no recipients\r\n")) == [("m1", ["failed"])]
+
+
+def test_a_window_holds_content_back_beyond_its_octets() -> None:
+    machine: ClientSession[str] = ClientSession(CHUNKING, Pipelining.WINDOWED, host="up", window=8)
+    for n in range(8):
+        machine.begin(f"m{n}", envelope("b@y.test"), b"x" * 600_000, 600_000)
+    assert sent(machine).count(b"LAST\r\n") == 2
+
+
+def test_dsn_parameters_are_passed_on_where_offered() -> None:
+    asked = Envelope("a@x.test", (Recipient(0, "b@y.test", "NEVER", "rfc822;b+2Bx@y.test"),), ret="HDRS", envid="q+3Dr")
+    for capabilities, expected in (
+        (Capabilities(dsn=True, pipelining=True), b"RET=HDRS ENVID=q+3Dr\r\nRCPT TO:<b@y.test> NOTIFY=NEVER ORCPT="),
+        (Capabilities(pipelining=True), b"MAIL FROM:<a@x.test>\r\nRCPT TO:<b@y.test>\r\n"),
+    ):
+        machine = session(Pipelining.WITHIN, capabilities)
+        machine.begin("m1", asked, CONTENT, 20)
+        assert expected in sent(machine)
 
 
 # -- properties ------------------------------------------------------------------------------------------------------
@@ -327,17 +422,23 @@ def test_exactly_one_outcome_per_recipient_whatever_the_server_says(
     assert [(key, len(outcomes)) for key, outcomes in ended] == [(f"m{n}", count) for n, count in enumerate(counts)]
 
 
-@given(st.lists(REPLIES, max_size=24), st.lists(st.integers(1, 3), min_size=1, max_size=4))
-def test_nothing_is_relayed_without_a_reply_to_its_content(replies: list[bytes], counts: list[int]) -> None:
-    machine = session(Pipelining.CHAINED)
+@given(
+    st.sampled_from(list(Pipelining)),
+    st.lists(REPLIES, max_size=24),
+    st.lists(st.integers(1, 3), min_size=1, max_size=4),
+)
+def test_nothing_is_relayed_without_a_reply_to_its_content(
+    mode: Pipelining, replies: list[bytes], counts: list[int]
+) -> None:
+    machine = session(mode)
     for n, count in enumerate(counts):
         machine.begin(f"m{n}", envelope(*(f"r{i}@y.test" for i in range(count))), b"content\r\n", 9)
-    contents = sent(machine).count(b"content\r\n.\r\n")
+    contents = sent(machine).count(b"content\r\n")
     relayed = 0
     for reply in replies:
         relayed += sum(any(o.verdict is Verdict.RELAYED for o in d.outcomes) for d in machine.receive(reply))
         assert relayed <= contents
-        contents += sent(machine).count(b"content\r\n.\r\n")
+        contents += sent(machine).count(b"content\r\n")
 
 
 @given(st.lists(REPLIES, min_size=6, max_size=6), st.lists(st.integers(0, 10_000), max_size=8), st.integers(1, 3))

@@ -179,7 +179,7 @@ async def test_a_421_ends_the_session_and_closes_it(scene: Callable[..., Scene])
     assert here.session.capacity == 0
 
 
-@pytest.mark.parametrize("said", [b"503 5.5.1 what\r\n", b"nonsense\r\n"])
+@pytest.mark.parametrize("said", [b"503 5.5.1 what\r\n" * 3, b"nonsense\r\n"])
 async def test_a_server_that_loses_step_is_remembered(scene: Callable[..., Scene], said: bytes) -> None:
     here = scene()
     here.session.begin(request())
