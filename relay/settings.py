@@ -112,7 +112,10 @@ class UpstreamSettings:
     max_connection_age: Duration = 300.0
     idle_timeout: Duration = 30.0
     max_recipients: Count = 100
+    max_message_size: Room = 0
     pipelining: Literal["off", "on", "chained", "auto"] = "auto"
+    chunking: Literal["off", "auto"] = "auto"
+    chunking_window: Count = 8
     connect_timeout: Duration = 30.0
     reply_timeout: Duration = 300.0
     final_reply_timeout: Duration = 600.0

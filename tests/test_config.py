@@ -45,7 +45,9 @@ def test_bad_configuration_dies_with_its_sentence(case: str, tmp_path: Path) -> 
     with pytest.raises(ConfigError) as caught:
         load(folder / "relay.toml", environ, MACHINE)
     said = str(caught.value).replace(f"{folder}/", "")
-    assert said == (folder / "expected").read_text().rstrip("\n")
+    # "…" stands for the keys between the first and the last one of a list that grows with every feature.
+    wanted = re.escape((folder / "expected").read_text().rstrip("\n")).replace("…", "[a-z_, ]+")
+    assert re.fullmatch(wanted, said), said
     assert len(caught.value.problems) == said.count("\n") + 1
     assert "geheim" not in said
     assert "geheim" not in repr(caught.value.problems)

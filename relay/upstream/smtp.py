@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from typing import Final, cast
 
 import aiosmtplib
@@ -15,7 +16,7 @@ import aiosmtplib
 from relay.outcome import Command, Outcome, classify, parse_reply, unavailable
 from relay.settings import UpstreamSettings
 from relay.smtp.capabilities import capabilities_of
-from relay.smtp.client import Pipelining
+from relay.smtp.client import Pipelining, bearable
 from relay.upstream import SessionObserver, UpstreamUnavailable
 from relay.upstream.conversation import SessionLimits, SmtpSession
 
@@ -36,6 +37,8 @@ class SmtpUpstream:
         self._settings = settings
         self._hostname = hostname
         self._mode = _MODES[settings.pipelining]
+        if self._mode is Pipelining.CHAINED and settings.chunking == "auto":
+            self._mode = Pipelining.WINDOWED
         self._tls: ssl.SSLContext | None = None
 
     def __repr__(self) -> str:
@@ -104,17 +107,20 @@ class SmtpUpstream:
         if transport is None or transport.is_closing():
             raise UpstreamUnavailable(unavailable(f"lost connection with {self.destination} after the handshake"))
         capabilities = capabilities_of(client.esmtp_extensions)
+        if settings.max_message_size:
+            capabilities = replace(capabilities, max_size=_least(settings.max_message_size, capabilities.max_size))
         peer = transport.get_extra_info("peername")
         address = peer[0] if peer else settings.host
-        mode = self._mode if capabilities.pipelining else Pipelining.OFF
+        mode = bearable(self._mode, capabilities)
         session = SmtpSession(
             observer,
             SessionLimits(
-                max_messages=settings.max_messages_per_connection,
+                max_messages=_least(settings.max_messages_per_connection, capabilities.max_messages),
                 max_age=settings.max_connection_age,
                 idle_timeout=settings.idle_timeout,
                 reply_timeout=settings.reply_timeout,
                 final_reply_timeout=settings.final_reply_timeout,
+                window=settings.chunking_window,
             ),
             capabilities,
             mode,
@@ -127,8 +133,8 @@ class SmtpUpstream:
 
     def _plainer(self, than: Pipelining) -> None:
         """A session with that much pipelining lost step: use less of it with this host from now on."""
-        if self._mode is than and than is not Pipelining.OFF:
-            self._mode = Pipelining(than - 1)
+        if than is not Pipelining.OFF:
+            self._mode = min(self._mode, Pipelining(than - 1))
 
     def _outcome(self, error: Exception) -> Outcome:
         """What stood in the way, in words (the map of I/O trouble, made once)."""
@@ -152,3 +158,8 @@ class SmtpUpstream:
                 return unavailable(f"connect to {where}: {cause.strerror}")
             cause = cause.__cause__ or cause.__context__
         return unavailable(f"connect to {where}: {error}")
+
+
+def _least(ours: int, theirs: int) -> int:
+    """The lower of our limit and one that the server announced, of which 0 is none."""
+    return min(ours, theirs) if theirs else ours
