@@ -69,7 +69,8 @@ class Outcome:
     """What one attempt means for one recipient.
 
     ``dsn`` is the RFC 3463 status; ``detail`` is what the log shows in parentheses: the reply, or what happened
-    instead of one. ``in_doubt`` marks a final dot that nobody answered: the message may have arrived.
+    instead of one. ``in_doubt`` marks a final dot that nobody answered: the message may have arrived. ``unfit`` marks a
+    message that this server can't have and another may.
     """
 
     verdict: Verdict
@@ -78,6 +79,7 @@ class Outcome:
     detail: str
     reply: Reply | None = None
     in_doubt: bool = False
+    unfit: bool = False
 
 
 def parse_reply(code: int, lines: list[str]) -> Reply:

@@ -18,6 +18,7 @@ from relay.clock import Clock
 from relay.delivery.items import Item, Window, weight
 from relay.delivery.lane import Lane
 from relay.delivery.pool import Place
+from relay.delivery.ready import Ready
 from relay.delivery.schedule import plan
 from relay.delivery.settle import Attempt, Ended, Settler
 from relay.delivery.supply import Supply
@@ -52,7 +53,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self.lanes: list[Lane] = []
         self._retiring: list[Lane] = []
-        self._ready: deque[Item] = deque()
+        self._ready = Ready()
         self._flying: dict[int, Item] = {}  # by the id() of its request
         self._window = Window()
         self._supply = Supply(spool, self._window, clock, emit, self._take)
@@ -70,6 +71,9 @@ class Engine:
         self._retiring = [lane for lane in self._retiring if lane.connections] + dropped
         for lane in dropped:
             lane.retire()
+        names = {lane.name for lane in lanes}
+        for name in self._ready.by_lane.keys() - names:
+            self._ready.add(self._ready.by_lane.pop(name))
         self._dispatch()
 
     async def start(self) -> None:
@@ -112,15 +116,14 @@ class Engine:
         waited = max(0.0, self._clock.now() - message.arrived)
         nrcpt = len(message.envelope.recipients)
         octets = weight(message.size)
-        self._ready.append(Item(message, nrcpt, arrival.content, parts, self._loop.time(), waited, octets))
-        self._dispatch()
+        self._take([Item(message, nrcpt, arrival.content, parts, self._loop.time(), waited, octets)])
 
     def waiting(self) -> None:
         """A message waits in the spool, due now."""
         self._supply.ring()
 
     def _take(self, items: Sequence[Item]) -> None:
-        self._ready.extend(items)
+        self._ready.add(items)
         self._dispatch()
 
     # -- scheduling -------------------------------------------------------------------------------------------------
@@ -136,25 +139,43 @@ class Engine:
             self._wake_at(planned.wake_at)
         if planned.use is None:
             self._expire_ready(now)
-            return
-        lane = self.lanes[planned.use]
+        elif self._ready.any:
+            self._fill(self.lanes[planned.use], self._ready.any, now)
+        if self._ready.by_lane:
+            self._fill_others(now)
+
+    def _fill_others(self, now: float) -> None:
+        """What only some upstreams can have waits for these, be they down."""
+        lanes = {lane.name: lane for lane in self.lanes}
+        for name, queue in list(self._ready.by_lane.items()):
+            lane = lanes[name]
+            planned = plan([lane.circuit], now)
+            if planned.use is not None:
+                self._fill(lane, queue, now)
+            elif planned.probe:
+                lane.probe()
+            elif planned.wake_at is not None:
+                self._wake_at(planned.wake_at)
+                self._expire_ready(now)
+        self._ready.tidy()
+
+    def _fill(self, lane: Lane, queue: deque[Item], now: float) -> None:
         behind = 0
         wall = self._clock.now()
-        while self._ready:
-            item = self._ready[0]
-            if self._is_expired(item, wall):
-                self._expire(self._ready.popleft())
+        while queue:
+            if self._is_expired(queue[0], wall):
+                self._expire(queue.popleft())
                 continue
             where = lane.place
             if where is Place.NOWHERE:
                 break
             behind += where is Place.CHAINED
-            self._ready.popleft()
-            rest = item.split(lane.limits.max_recipients)
+            item = queue.popleft()
+            rest = item.split(lane.max_recipients)
             if rest is not None:
-                self._ready.appendleft(rest)
+                queue.appendleft(rest)
             self._begin(lane, item, now)
-        demand = behind + len(self._ready)
+        demand = behind + len(queue)
         if demand:
             lane.grow(demand)
 
@@ -180,22 +201,38 @@ class Engine:
         item = self._flying.pop(id(finished.request))
         item.request = None
         outcomes = finished.outcomes
-        again = [n for n, outcome in enumerate(outcomes) if _costs_nothing(outcome)]
-        if again and (item.tries < MAX_TRIES or self._stopping):
-            if len(again) < len(outcomes):
-                kept = item.only([n for n in range(len(outcomes)) if n not in again])
-                kept.octets = 0  # the part that goes on carries the weight
-                self._settle(kept, [o for o in outcomes if not _costs_nothing(o)], lane, finished)
-                item = item.only(again)
-            item.tries += any(_broke(outcome) for outcome in outcomes)
-            self._ready.appendleft(item)
+        if outcomes[0].unfit and (successor := self._successor(lane, item)) is not None:
+            item.unfit |= {lane.name}
+            self._ready.add_for(successor.name, item)
         else:
-            self._settle(item, outcomes, lane, finished)
+            self._conclude(lane, item, finished)
         if self._stopping:
             if not self._flying:
                 self._landed.set()
         else:
             self._dispatch()
+
+    def _conclude(self, lane: Lane, item: Item, finished: Finished) -> None:
+        outcomes = finished.outcomes
+        again = [n for n, outcome in enumerate(outcomes) if _costs_nothing(outcome)]
+        if not again or (item.tries >= MAX_TRIES and not self._stopping):
+            self._settle(item, outcomes, lane, finished)
+            return
+        if len(again) < len(outcomes):
+            kept = item.only([n for n in range(len(outcomes)) if n not in again])
+            kept.octets = 0  # the part that goes on carries the weight
+            self._settle(kept, [o for o in outcomes if not _costs_nothing(o)], lane, finished)
+            item = item.only(again)
+        item.tries += any(_broke(outcome) for outcome in outcomes)
+        if lane not in self.lanes:
+            item.unfit = frozenset()  # the route is another one now
+        self._ready.put_back(item, lane.name)
+
+    def _successor(self, lane: Lane, item: Item) -> Lane | None:
+        """The next upstream of the route that may have what ``lane`` can't."""
+        names = [each.name for each in self.lanes]
+        behind = self.lanes[names.index(lane.name) + 1 :] if lane.name in names else []
+        return next((each for each in behind if each.name not in item.unfit), None)
 
     def changed(self, lane: Lane) -> None:
         """A lane may take more, or less."""
@@ -228,11 +265,8 @@ class Engine:
             return
         self._look_again = at + 1.0
         now = self._clock.now()
-        late = [item for item in self._ready if self._is_expired(item, now)]
-        if late:
-            self._ready = deque(item for item in self._ready if not self._is_expired(item, now))
-            for item in late:
-                self._expire(item)
+        for item in self._ready.without(lambda item: self._is_expired(item, now)):
+            self._expire(item)
 
     def committed(self, ended: Sequence[Ended], next_due: float | None) -> None:
         """These are recorded: their room is free, what was deferred falls due then."""
@@ -271,9 +305,8 @@ class Engine:
 
     async def withdraw(self, numbers: frozenset[int]) -> None:
         """Give leased messages that are not in a session back to the spool, due now; to be done while paused."""
-        taken = [item for item in self._ready if item.number in numbers]
+        taken = self._ready.without(lambda item: item.number in numbers)
         if taken:
-            self._ready = deque(item for item in self._ready if item.number not in numbers)
             await self._give_back(taken)
 
     async def fail(self, numbers: Sequence[int], outcome: Outcome) -> int:
@@ -310,8 +343,7 @@ class Engine:
                 for lane in (*self.lanes, *self._retiring):
                     lane.abort("relay stopped")
         await self._settler.drained()
-        await self._give_back(list(self._ready))
-        self._ready.clear()
+        await self._give_back(self._ready.without(lambda _: True))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

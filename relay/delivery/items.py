@@ -21,7 +21,8 @@ class Item:
 
     ``active`` is monotonic seconds when the queue took it, ``waited`` the seconds from its arrival to then. ``tries``
     counts sessions that broke under it without an attempt being charged. ``octets`` is what it counts in the window (0
-    for a part that was split off). ``begun`` and ``request`` belong to the session that has it now.
+    for a part that was split off). ``unfit`` names upstreams whose server can't have it. ``begun`` and
+    ``request`` belong to the session that has it now.
     """
 
     message: Message
@@ -34,6 +35,7 @@ class Item:
     tries: int = 0
     begun: float = 0.0
     request: DeliveryRequest | None = None
+    unfit: frozenset[str] = frozenset()
 
     @property
     def number(self) -> int:

@@ -52,6 +52,7 @@ class Lane:
     def __init__(self, upstream: Upstream, limits: LaneLimits, owner: LaneOwner, chance: Callable[[], float]) -> None:
         self.upstream = upstream
         self.limits = limits
+        self.max_recipients = limits.max_recipients
         self.circuit = Circuit()
         self.last_error: str | None = None
         self._owner = owner
@@ -161,6 +162,8 @@ class Lane:
         # No longer counted as connecting before anybody is told that there is a session.
         self._connects.discard(task)
         self._sessions[session] = False
+        # The server's word, as its latest session has it.
+        self.max_recipients = min(self.limits.max_recipients, session.max_recipients or self.limits.max_recipients)
         if self._closing:
             session.retire()
             return

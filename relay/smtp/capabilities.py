@@ -71,4 +71,4 @@ def cannot_take(
 
 
 def _unfit(dsn: str, detail: str) -> Outcome:
-    return Outcome(Verdict.FAILED, Scope.MESSAGE, dsn, detail)
+    return Outcome(Verdict.FAILED, Scope.MESSAGE, dsn, detail, unfit=True)

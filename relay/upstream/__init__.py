@@ -89,6 +89,11 @@ class Session(Protocol):
         """Requests begun so far."""
         ...
 
+    @property
+    def max_recipients(self) -> int:
+        """Recipients of one request at the most, as far as the server told; 0: it did not."""
+        ...
+
     def begin(self, request: DeliveryRequest) -> None:
         """Start relaying; only where ``capacity`` allows it."""
         ...

@@ -109,6 +109,11 @@ class SmtpSession(asyncio.Protocol):
         """Requests begun so far."""
         return self._begun
 
+    @property
+    def max_recipients(self) -> int:
+        """RCPTMAX of LIMITS (RFC 9422), or 0."""
+        return self._capabilities.max_recipients
+
     def begin(self, request: DeliveryRequest) -> None:
         """Start relaying ``request``."""
         now = self._loop.time()

@@ -41,6 +41,7 @@ class SimulatorSession:
 
     def __init__(self, upstream: SimulatorUpstream, observer: SessionObserver, clock: Clock, limit: int) -> None:
         self.transactions = 0
+        self.max_recipients = 0
         self._upstream = upstream
         self._observer = observer
         self._clock = clock

@@ -10,12 +10,13 @@ from relay.delivery.engine import Engine
 from relay.delivery.lane import Lane, LaneLimits
 from relay.events import Event
 from relay.mail import Envelope, Message, Recipient
-from relay.outcome import Command, Outcome, Reply, classify, lost, unavailable
+from relay.outcome import Command, Outcome, Reply, Scope, Verdict, classify, lost, unavailable
 from relay.settings import QueueSettings
 from relay.spool import Arrival
 from relay.upstream import DeliveryRequest, Finished, SessionObserver, UpstreamUnavailable
 from tests.fake_spool import FakeSpool
 
+UNFIT = Outcome(Verdict.FAILED, Scope.MESSAGE, "5.3.4", "too large for up", unfit=True)
 START = 1_800_000_000.0
 RELAYED = classify(Reply(250, "Ok", "2.0.0"), Command.CONTENT, host="up")
 REFUSED = classify(Reply(550, "unknown", "5.1.1"), Command.RCPT, host="up")
@@ -46,6 +47,7 @@ class FakeSession:
         self.depth = depth
         self.begun: list[DeliveryRequest] = []
         self.transactions = 0
+        self.max_recipients = 0
         self.retired = self.aborted = False
 
     @property
@@ -100,6 +102,7 @@ class FakeUpstream:
         self.name = name
         self.destination = f"{name}[192.0.2.1]:25"
         self.depth = depth
+        self.max_recipients = 0
         self.refuses: Outcome | None = None
         self.sessions: list[FakeSession] = []
         self.connects = 0
@@ -110,6 +113,7 @@ class FakeUpstream:
         if self.refuses is not None:
             raise UpstreamUnavailable(self.refuses)
         session = FakeSession(observer, self.depth)
+        session.max_recipients = self.max_recipients
         self.sessions.append(session)
         return session
 

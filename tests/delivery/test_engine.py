@@ -18,6 +18,7 @@ from tests.delivery.scene import (
     LATER,
     REFUSED,
     RELAYED,
+    UNFIT,
     FakeUpstream,
     Scene,
     refusing,
@@ -214,6 +215,61 @@ async def test_what_is_too_old_expires_with_a_bounce(scene: Build) -> None:
     (attempted,) = cast("list[Attempted]", here.seen(Attempted))
     assert (attempted.status, attempted.dsn) == (Status.EXPIRED, "5.4.7")
     assert len(here.seen(Accepted)) == 1
+
+
+async def test_what_one_server_cannot_have_goes_to_the_next_of_the_route(scene: Build) -> None:
+    first, second = FakeUpstream("first"), FakeUpstream("second")
+    here = await scene(first, second)
+    number = await here.arrives("b@y.test")
+    first.sessions[0].answer(UNFIT)
+    await settle_down()
+    second.working[0].answer(CLOSING)
+    await settle_down()
+    assert first.working == [], "not where it can't be had"
+    second.working[0].answer(RELAYED)
+    await settle_down()
+    assert await here.states(number) == [("relayed", 1)]
+
+
+async def test_what_no_server_can_have_fails(scene: Build) -> None:
+    first, second = FakeUpstream("first"), FakeUpstream("second")
+    here = await scene(first, second)
+    number = await here.arrives("b@y.test")
+    first.sessions[0].answer(UNFIT)
+    await settle_down()
+    second.working[0].answer(UNFIT)
+    await settle_down()
+    assert await here.states(number) == [("failed", 1)]
+    assert cast("list[Attempted]", here.seen(Attempted))[0].dsn == "5.3.4"
+
+
+async def test_what_only_a_down_upstream_can_have_waits_for_it(scene: Build) -> None:
+    first, second = FakeUpstream("first"), refusing("second")
+    here = await scene(first, second)
+    number = await here.arrives("b@y.test")
+    first.sessions[0].answer(UNFIT)
+    await settle_down()
+    assert await here.states(number) == [("leased", 0)]
+    other = await here.arrives("c@y.test")
+    first.working[0].answer(RELAYED)
+    await settle_down()
+    assert await here.states(other) == [("relayed", 1)], "the others don't wait with it"
+    second.refuses = None
+    here.engine.lanes[1].probe()
+    await settle_down()
+    second.working[0].answer(RELAYED)
+    await settle_down()
+    assert await here.states(number) == [("relayed", 1)]
+
+
+async def test_the_servers_own_limit_of_recipients_is_obeyed(scene: Build) -> None:
+    up = FakeUpstream("up")
+    up.max_recipients = 2
+    here = await scene(up, connections=1)
+    await here.arrives("b@y.test")
+    up.sessions[0].answer(RELAYED)
+    await here.arrives("b@y.test", "c@y.test", "d@y.test")
+    assert len(up.sessions[0].begun[0].message.envelope.recipients) == 2
 
 
 async def test_many_recipients_go_in_several_transactions(scene: Build) -> None:
