@@ -1,0 +1,226 @@
+"""What becomes of a message at the door: stamped, judged, kept; the 250 comes after the commit and never before.
+
+Content of at most PART_SIZE octets goes into the accepting commit itself; larger content is staged part by part while
+it is read, and published by that commit, so that it never stands in memory whole. Nothing half done stays: what was
+staged for a message that isn't accepted is discarded, and room reserved with the delivery is given back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final, Protocol
+
+from relay import headers, policy
+from relay.clock import Clock
+from relay.events import Accepted, Emit
+from relay.mail import Client, Envelope, Message, queue_id
+from relay.outcome import Reply
+from relay.spool import PART_SIZE, Arrival, Spool, SpoolError, SpoolFull
+
+
+class Delivery(Protocol):
+    """Who relays what was accepted. Sizes are whole messages'; how much of it stands in memory is its own matter."""
+
+    def reserve(self, size: int) -> bool:
+        """Ask for room in memory for one hand-over. Where there is none, the message waits in the spool."""
+        ...
+
+    def unreserve(self, size: int) -> None:
+        """Give that room back: the message was not accepted."""
+        ...
+
+    def handed_over(self, arrival: Arrival) -> None:
+        """Take this message over: it is in the spool, leased by this process, and takes up the reserved room."""
+        ...
+
+    def waiting(self) -> None:
+        """A message is in the spool, due now."""
+        ...
+
+
+NO_ROOM: Final = Reply(452, "Error: insufficient system storage", "4.3.1")
+"""RFC 5321 §4.5.3.1.10, RFC 3463 §3.4: a full spool or disk is temporary."""
+TROUBLE: Final = Reply(451, "Error: queue file write error", "4.3.0")
+"""The spool could not do it; it has told the log why."""
+HEADER_TOO_LARGE: Final = Reply(552, "Error: message header too large", "5.3.4")
+
+
+class Intake:
+    """Takes messages from all listeners' sessions into the spool; a listener's Receiver."""
+
+    def __init__(self, spool: Spool, clock: Clock, hostname: str, emit: Emit, delivery: Delivery) -> None:
+        self.spool = spool
+        self.clock = clock
+        self.hostname = hostname
+        self.emit = emit
+        self.delivery = delivery
+
+    def check_room(self, size: int) -> Reply | None:
+        """Whether the spool would take ``size`` octets now; else the reply to MAIL."""
+        try:
+            self.spool.check_room(size)
+        except SpoolFull:
+            return NO_ROOM
+        except SpoolError:
+            return TROUBLE
+        return None
+
+    def open_content(self, envelope: Envelope, client: Client) -> Reception:
+        """Begin to receive a message's content."""
+        return Reception(self, envelope, client)
+
+
+class Reception:
+    """One message on its way in."""
+
+    __slots__ = (
+        "_at",
+        "_client",
+        "_envelope",
+        "_held",
+        "_intake",
+        "_number",
+        "_parts",
+        "_refusal",
+        "_size",
+        "_stamped",
+    )
+
+    def __init__(self, intake: Intake, envelope: Envelope, client: Client) -> None:
+        self._intake = intake
+        self._envelope = envelope
+        self._client = client
+        self._at = 0.0
+        self._number = 0
+        self._held: list[bytes] = []
+        self._size = 0
+        self._parts = 0
+        self._stamped: headers.Stamped | None = None
+        self._refusal: Reply | None = None
+
+    async def write(self, octets: bytes) -> None:
+        """Take the next octets; whole parts are staged before this returns. What follows a refusal is dropped."""
+        if self._refusal is not None:
+            return
+        self._held.append(octets)
+        self._size += len(octets)
+        if self._size > PART_SIZE:
+            try:
+                self._stamp()
+                if self._refusal is None:
+                    await self._stage()
+            except SpoolFull:
+                await self._refuse(NO_ROOM)
+            except SpoolError:
+                await self._refuse(TROUBLE)
+
+    async def finish(self) -> Reply:
+        """Accept the message; the reply to its end of data."""
+        try:
+            if self._refusal is None:
+                self._stamp()
+            if self._refusal is not None:
+                return self._refusal
+            return await self._accept()
+        except SpoolFull:
+            await self.discard()
+            return NO_ROOM
+        except SpoolError:
+            await self.discard()
+            return TROUBLE
+
+    async def discard(self) -> None:
+        """Forget the message."""
+        self._held.clear()
+        if self._parts:
+            self._parts = 0
+            # Strays are swept at the next start.
+            with contextlib.suppress(SpoolError):
+                await self._intake.spool.discard(self._number)
+
+    async def _refuse(self, reply: Reply) -> None:
+        self._refusal = reply
+        await self.discard()
+
+    def _stamp(self) -> None:
+        """Put the stamp on the octets held, if they are still the message's first, or set the refusal."""
+        if self._stamped is not None:
+            return
+        intake = self._intake
+        octets = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        self._held.clear()
+        end = headers.header_end(octets)
+        if end > headers.MAX_HEADER:
+            self._refusal = HEADER_TOO_LARGE
+            return
+        self._at = intake.clock.now()
+        self._number = intake.spool.allocate(self._at)
+        recipients = self._envelope.recipients
+        client = self._client
+        trace = headers.Trace(
+            client.helo,
+            client.name,
+            client.address,
+            intake.hostname,
+            # RFC 6531 §4.3.
+            "UTF8SMTP" if self._envelope.smtputf8 else client.protocol,
+            queue_id(self._number),
+            recipients[0].address if len(recipients) == 1 else None,
+            self._at,
+        )
+        stamped = headers.stamp(octets, end, trace)
+        decision = policy.decide(received=stamped.received)
+        if isinstance(decision, policy.Refused):
+            self._refusal = decision.reply
+            return
+        self._stamped = stamped
+        self._held.append(stamped.octets)
+        self._size += len(stamped.octets) - len(octets)
+
+    async def _stage(self, *, last: bool = False) -> None:
+        """Write out the whole parts that are held; with ``last`` what remains too."""
+        octets = memoryview(b"".join(self._held))
+        whole = len(octets) if last else len(octets) - len(octets) % PART_SIZE
+        self._held = [bytes(octets[whole:])]
+        for start in range(0, whole, PART_SIZE):
+            part = self._parts
+            # Counted before: a part that failed half-way is to be discarded too.
+            self._parts += 1
+            await self._intake.spool.stage(self._number, part, bytes(octets[start : start + PART_SIZE]))
+
+    async def _accept(self) -> Reply:
+        intake = self._intake
+        stamped = self._stamped
+        assert stamped is not None
+        content: bytes | None = None
+        if self._parts or self._size > PART_SIZE:
+            await self._stage(last=True)
+        else:
+            content = stamped.octets
+        message = Message(self._number, self._envelope, self._size, self._at, stamped.message_id, str(self._client))
+        leased = intake.delivery.reserve(message.size)
+        arrival = Arrival(message, content, leased)
+        try:
+            await intake.spool.accept(arrival)
+        except BaseException:
+            if leased:
+                intake.delivery.unreserve(message.size)
+            raise
+        intake.emit(
+            Accepted(
+                self._at,
+                message.queue_id,
+                message.client,
+                message.message_id,
+                self._envelope.sender,
+                self._size,
+                len(self._envelope.recipients),
+                None,
+                stamped.repairs,
+            )
+        )
+        if leased:
+            intake.delivery.handed_over(arrival)
+        else:
+            intake.delivery.waiting()
+        return Reply(250, f"Ok: queued as {message.queue_id}", "2.0.0")

@@ -1,0 +1,184 @@
+"""What the intake does with a message: by its own API, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from relay.clock import SystemClock
+from relay.events import Accepted, Event
+from relay.listener.intake import Intake
+from relay.mail import Client, Envelope, Recipient, queue_id
+from relay.outcome import Reply
+from relay.spool import PART_SIZE, Spool, SpoolError, SpoolFull
+from tests.listener.stand_ins import MemorySpool, NotingDelivery
+
+ENVELOPE = Envelope("a@x.test", (Recipient(0, "b@y.test"),))
+CLIENT = Client("localhost", "127.0.0.1", "app.test", "ESMTP")
+HEADER = b"Subject: x\r\nMessage-ID: <m@x>\r\nDate: z\r\n\r\n"
+
+
+class Desk:
+    """An intake with stand-ins around it."""
+
+    def __init__(self, spool: MemorySpool | None = None, room: int = 10) -> None:
+        self.spool = spool or MemorySpool()
+        self.delivery = NotingDelivery(room)
+        self.events: list[Event] = []
+        self.intake = Intake(cast("Spool", self.spool), SystemClock(), "relay.test", self.events.append, self.delivery)
+
+    async def take(self, content: bytes, piece: int = 100_000) -> Reply:
+        sink = self.intake.open_content(ENVELOPE, CLIENT)
+        for start in range(0, len(content), piece):
+            await sink.write(content[start : start + piece])
+        return await sink.finish()
+
+
+def failing(verb: str, error: Exception, at: int = 1) -> MemorySpool:
+    calls = 0
+
+    async def before(called: str) -> None:
+        nonlocal calls
+        calls += called == verb
+        if called == verb and calls == at:
+            raise error
+
+    return MemorySpool(before)
+
+
+async def test_a_small_message_goes_into_the_commit_and_is_handed_over_behind_it() -> None:
+    async def before(verb: str) -> None:
+        assert verb == "accept"
+        assert not desk.delivery.handed
+        assert not desk.events
+
+    desk = Desk(MemorySpool(before))
+    reply = await desk.take(HEADER + b"body\r\n")
+    (arrival,) = desk.spool.accepted
+    assert desk.delivery.handed == [arrival]
+    assert arrival.leased
+    assert arrival.content is not None
+    assert arrival.content.endswith(HEADER + b"body\r\n")
+    assert arrival.message.size == len(arrival.content)
+    assert arrival.message.message_id == "<m@x>"
+    assert str(reply) == f"250 2.0.0 Ok: queued as {queue_id(arrival.message.number)}"
+    (event,) = desk.events
+    assert isinstance(event, Accepted)
+    assert (event.queue_id, event.client, event.sender, event.size, event.nrcpt) == (
+        arrival.message.queue_id,
+        "localhost[127.0.0.1]",
+        "a@x.test",
+        len(arrival.content),
+        1,
+    )
+
+
+async def test_without_room_in_memory_it_waits_in_the_spool() -> None:
+    desk = Desk(room=0)
+    await desk.take(HEADER)
+    assert not desk.spool.accepted[0].leased
+    assert (desk.delivery.waits, desk.delivery.handed) == (1, [])
+
+
+@pytest.mark.parametrize("piece", [1000, 65_536, 1_000_000])
+@pytest.mark.parametrize("size", [PART_SIZE - 400, PART_SIZE, PART_SIZE + 1, 2 * PART_SIZE, 1_000_000])
+async def test_a_large_message_is_staged_in_full_parts(size: int, piece: int) -> None:
+    desk = Desk()
+    content = (HEADER + b"x" * 70 + b"\r\n" + b"0123456789abcdef" * (size // 16))[: size - 2] + b"\r\n"
+    assert (await desk.take(content, piece)).code == 250
+    (arrival,) = desk.spool.accepted
+    kept = desk.spool.content()
+    assert kept.endswith(content)
+    assert kept.startswith(b"Received: from app.test (localhost [127.0.0.1])\r\n")
+    assert len(kept) == arrival.message.size
+    if arrival.content is None:
+        parts = desk.spool.staged[arrival.message.number]
+        assert all(len(parts[part]) == PART_SIZE for part in range(len(parts) - 1))
+        assert 0 < len(parts[len(parts) - 1]) <= PART_SIZE
+    else:
+        assert len(arrival.content) <= PART_SIZE
+        assert not desk.spool.staged
+
+
+@pytest.mark.parametrize(("error", "code"), [(SpoolFull("x"), (452, "4.3.1")), (SpoolError("x"), (451, "4.3.0"))])
+@pytest.mark.parametrize(("verb", "at"), [("accept", 1), ("stage", 1), ("stage", 3)])
+async def test_a_spool_that_fails_leaves_nothing_behind(
+    verb: str, at: int, error: Exception, code: tuple[int, str]
+) -> None:
+    desk = Desk(failing(verb, error, at))
+    reply = await desk.take(HEADER + b"x" * 1_000_000 + b"\r\n")
+    assert (reply.code, reply.enhanced) == code
+    assert not desk.spool.staged
+    assert not desk.spool.accepted
+    assert not desk.events
+    assert (desk.delivery.reserved, desk.delivery.handed, desk.delivery.waits) == (0, [], 0)
+
+
+async def test_discard_forgets_what_was_staged() -> None:
+    desk = Desk()
+    sink = desk.intake.open_content(ENVELOPE, CLIENT)
+    await sink.write(HEADER + b"x" * 600_000)
+    assert desk.spool.staged
+    await sink.discard()
+    await sink.discard()
+    assert not desk.spool.staged
+
+
+async def test_a_discard_that_fails_is_left_to_the_sweep() -> None:
+    desk = Desk(failing("discard", SpoolError("x")))
+    sink = desk.intake.open_content(ENVELOPE, CLIENT)
+    await sink.write(HEADER + b"x" * 600_000)
+    await sink.discard()
+
+
+async def test_cancelled_in_the_commit_the_room_is_given_back_and_the_parts_stay() -> None:
+    accepting = asyncio.Event()
+
+    async def before(verb: str) -> None:
+        if verb == "accept":
+            accepting.set()
+            await asyncio.sleep(60)
+
+    desk = Desk(MemorySpool(before))
+    task = asyncio.create_task(desk.take(HEADER + b"x" * 600_000))
+    await accepting.wait()
+    assert desk.delivery.reserved == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    # The commit may still happen: its parts must be there then.
+    assert desk.spool.staged
+    assert desk.delivery.reserved == 0
+
+
+async def test_mail_in_a_loop_is_refused() -> None:
+    desk = Desk()
+    reply = await desk.take(b"Received: x\r\n" * 51 + HEADER)
+    assert (reply.code, reply.enhanced) == (554, "5.4.6")
+    assert (await desk.take(b"Received: x\r\n" * 50 + HEADER)).code == 250
+
+
+@pytest.mark.parametrize(
+    "header", [b"X: y\r\n" * 60_000, b"X: " + b"y" * 400_000 + b"\r\n", b"Subject: x\r\n" * 22_000]
+)
+async def test_a_header_over_its_limit_is_refused(header: bytes) -> None:
+    desk = Desk()
+    reply = await desk.take(header + b"\r\nbody\r\n")
+    assert (reply.code, reply.enhanced) == (552, "5.3.4")
+    assert not desk.spool.staged
+    assert not desk.spool.accepted
+
+
+async def test_a_large_body_without_header_is_no_large_header() -> None:
+    desk = Desk()
+    assert (await desk.take(b"x" * 400_000 + b"\r\n")).code == 250
+
+
+@pytest.mark.parametrize(("error", "code"), [(SpoolFull("x"), 452), (SpoolError("x"), 451), (None, None)])
+def test_room_is_asked_for_at_mail(error: Exception | None, code: int | None) -> None:
+    desk = Desk()
+    desk.spool.no_room = error
+    reply = desk.intake.check_room(5)
+    assert (reply and reply.code) == code
