@@ -118,7 +118,7 @@ class Relay:
             await control.stop()
             await engine.stop(0.0)
             return self._refuse(EX_UNAVAILABLE, str(error))
-        self._signals(engine, listeners)
+        self._signals(engine)
         gc.collect()
         gc.freeze()  # what the start built lives as long as the process: the collector need not look at it again
         self._tell(f"daemon started -- version {_version()}, listening on {', '.join(listeners.addresses)}")
@@ -139,11 +139,11 @@ class Relay:
         return Lane(_upstream(settings, self._settings.hostname, self._clock), limits, engine, SystemRandom().random)
 
     # -- signals and trouble ----------------------------------------------------------------------------------------
-    def _signals(self, engine: Engine, listeners: Listeners) -> None:
+    def _signals(self, engine: Engine) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._on_reload, engine, listeners)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload, engine)
 
     def _on_stop(self, number: signal.Signals) -> None:
         self._stops += 1
@@ -154,7 +154,7 @@ class Relay:
         self._tell(f"terminating on signal {number.value}")
         self._stop.set()
 
-    def _on_reload(self, engine: Engine, listeners: Listeners) -> None:
+    def _on_reload(self, engine: Engine) -> None:
         notify(os.environ, "RELOADING=1")
         self._log.reopen()
         try:
@@ -162,16 +162,17 @@ class Relay:
         except Exception as error:  # noqa: BLE001 - a broken file, however broken, changes nothing
             self._tell(f"reload: the configuration is kept as it was: {error}", warning=True)
         else:
-            self._apply(settings, engine, listeners)
+            self._apply(settings, engine)
         notify(os.environ, "READY=1")
 
-    def _apply(self, settings: Settings, engine: Engine, listeners: Listeners) -> None:
+    def _apply(self, settings: Settings, engine: Engine) -> None:
         before, self._settings = self._settings, settings
         for table, old, new in (
             ("hostname", before.hostname, settings.hostname),
             ("[spool]", before.spool, settings.spool),
             ("[control]", before.control, settings.control),
             ("[log]", before.log, settings.log),
+            ("[listener]", before.listeners, settings.listeners),
         ):
             if old != new:
                 self._tell(f"reload: a change of {table} takes effect at the next start", warning=True)
@@ -184,8 +185,6 @@ class Relay:
                 for each in settings.upstreams
             ]
         )
-        for problem in ():
-            self._tell(f"reload: {problem}", warning=True)
         self._tell("reload: done")
 
     def _on_broken(self, why: str) -> None:
