@@ -67,6 +67,12 @@ class Relay:
 
     async def run(self) -> int:
         """Start, serve, stop."""
+        try:
+            return await self._run()
+        finally:
+            self._log.close()
+
+    async def _run(self) -> int:
         diagnostics.install(diagnostics.NoticeHandler(self._log.emit, self._clock))
         try:
             spool = await open_spool(
@@ -87,7 +93,6 @@ class Relay:
                 await spool.close()
             except SpoolError as error:
                 self._status = self._refuse(EX_IOERR, str(error))
-            self._log.close()
 
     async def _serve(self, spool: Spool) -> int:
         settings = self._settings

@@ -60,6 +60,7 @@ class Engine:
         self._settler = Settler(spool, settings, clock, emit, self, reporter=reporter, chance=chance)
         self._tasks: list[asyncio.Task[None]] = []
         self._wake_timer: asyncio.TimerHandle | None = None
+        self._wakes = 0.0
         self._look_again = 0.0
         self._stopping = False
         self._landed = asyncio.Event()
@@ -189,11 +190,16 @@ class Engine:
 
     def _wake_at(self, when: float) -> None:
         timer = self._wake_timer
-        if timer is not None and not timer.cancelled() and self._loop.time() < timer.when() <= when:
+        if timer is not None and self._wakes <= when:
             return
         if timer is not None:
             timer.cancel()
-        self._wake_timer = self._loop.call_at(when, self._dispatch)
+        self._wakes = when  # uvloop gives a Handle without when() where the delay rounds to nothing
+        self._wake_timer = self._loop.call_at(when, self._woken)
+
+    def _woken(self) -> None:
+        self._wake_timer = None  # a timer may fire a little early: it is set anew then
+        self._dispatch()
 
     # -- LaneOwner --------------------------------------------------------------------------------------------------
     def finished(self, lane: Lane, finished: Finished) -> None:

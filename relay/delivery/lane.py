@@ -62,6 +62,7 @@ class Lane:
         self._idle: list[Session] = []
         self._chainable: deque[Session] = deque()
         self._connects: set[asyncio.Task[None]] = set()
+        self._fruitless = 0  # sessions running that ended in trouble before any answer
         self._paused = False
         self._closing = False
 
@@ -107,8 +108,13 @@ class Lane:
             self._connects.add(self._loop.create_task(self._connect()))
 
     def probe(self) -> None:
-        """Try a down upstream with one session."""
-        if not self._connects and not self._closing:
+        """Try a down upstream with one session: one that was opened meanwhile, else a new one."""
+        if self._closing or self._connects:
+            return
+        if self._idle:
+            self.circuit = Circuit(self.circuit.failures)
+            self._loop.call_soon(self._owner.changed, self)
+        else:
             self.circuit = Circuit(self.circuit.failures, _PROBING)
             self._connects.add(self._loop.create_task(self._connect()))
 
@@ -167,7 +173,7 @@ class Lane:
         if self._closing:
             session.retire()
             return
-        if not self.circuit.closed:
+        if self.circuit.retry_at == _PROBING:
             self.circuit = Circuit(self.circuit.failures)  # up again; forgotten once a request is answered
         self._file(session)
         self._owner.changed(self)
@@ -187,6 +193,7 @@ class Lane:
         scopes = {outcome.scope for outcome in finished.outcomes}
         if scopes & {Scope.RECIPIENT, Scope.MESSAGE} and not all(o.in_doubt for o in finished.outcomes):
             self._sessions[session] = True
+            self._fruitless = 0
             if self.circuit.failures and self.circuit.closed:
                 self.circuit = Circuit()
         self._refile(session)
@@ -198,13 +205,24 @@ class Lane:
         self._owner.changed(self)
 
     def ended(self, session: Session, why: Outcome | None) -> None:
-        """The session is over. Broken before it answered anything, or over our account: the upstream's trouble."""
+        """The session is over, without trouble where ``why`` is None."""
         self._unfile(session)
         answered = self._sessions.pop(session, True)
-        if why is not None and not self._closing and (not answered or why.scope is Scope.UPSTREAM):
+        if why is not None and not self._closing and self._is_upstreams_trouble(session, why, answered=answered):
             self._fail(why)
         else:
             self._owner.changed(self)
+
+    def _is_upstreams_trouble(self, session: Session, why: Outcome, *, answered: bool) -> bool:
+        """Over our account, before its first transaction, or the second one running that no request got an answer of:
+        a 421 or a loss within a transaction only ends the session, but not session after session.
+        """
+        if why.scope is Scope.UPSTREAM or not session.transactions:
+            return True
+        if answered:
+            return False
+        self._fruitless += 1
+        return self._fruitless > 1
 
     def _refile(self, session: Session) -> None:
         self._unfile(session)

@@ -76,6 +76,7 @@ class SmtpSession(asyncio.Protocol):
         self._opened = self._progress = self._loop.time()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._fires = 0.0
         self._pump: asyncio.Task[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -95,7 +96,7 @@ class SmtpSession(asyncio.Protocol):
     @property
     def capacity(self) -> int:
         """How many more requests it would begin right now."""
-        if self._retiring or self._over:
+        if self._retiring or self._over or self._machine.over is not None:
             return 0
         return min(self._machine.depth - self.in_flight, self._limits.max_messages - self._begun)
 
@@ -300,9 +301,10 @@ class SmtpSession(asyncio.Protocol):
         due = self._due()
         timer = self._timer
         if timer is not None:
-            if timer.when() <= due:
+            if self._fires <= due:
                 return
             timer.cancel()
+        self._fires = due
         self._timer = self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:

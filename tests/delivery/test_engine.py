@@ -150,6 +150,41 @@ async def test_a_message_under_which_sessions_keep_breaking_is_deferred_at_last(
     assert await here.states(number) == [("deferred", 1)]
 
 
+async def test_a_421_within_the_first_transaction_only_ends_that_session(scene: Build) -> None:
+    up = FakeUpstream("up")
+    here = await scene(up)
+    number = await here.arrives("b@y.test")
+    up.sessions[0].broken(CLOSING)
+    await settle_down()
+    assert here.engine.lanes[0].state == "up"
+    up.working[0].answer(RELAYED)
+    await settle_down()
+    assert await here.states(number) == [("relayed", 1)]
+
+
+async def test_session_after_session_without_an_answer_is_the_upstreams_trouble(scene: Build) -> None:
+    up = FakeUpstream("up")
+    here = await scene(up)
+    number = await here.arrives("b@y.test")
+    for _ in range(2):
+        up.working[0].broken(CLOSING)
+        await settle_down()
+    assert here.engine.lanes[0].state == "down"
+    assert await here.states(number) == [("leased", 0)], "and no attempt of the message"
+
+
+async def test_a_session_that_ends_unused_is_the_upstreams_trouble(scene: Build) -> None:
+    up = FakeUpstream("up", depth=1)
+    here = await scene(up)
+    await here.arrives("b@y.test")
+    up.sessions[0].answer(RELAYED)
+    await settle_down()
+    here.engine.lanes[0].grow(1)
+    await settle_down()
+    up.sessions[1].broken(CLOSING)
+    assert here.engine.lanes[0].state == "down"
+
+
 async def test_an_unanswered_dot_is_an_attempt_in_doubt(scene: Build) -> None:
     up = FakeUpstream("up")
     here = await scene(up)

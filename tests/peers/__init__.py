@@ -1,0 +1,1 @@
+"""Neighbours for tests: a scripted upstream, a counting sink, a byte tap, a ledger client."""
