@@ -293,10 +293,11 @@ def test_a_wrong_selection_is_refused_as_wrong_usage(arguments: dict[str, Any]) 
 @given(
     st.dictionaries(
         st.sampled_from(["ids", "sender", "state", "older_than", "all", "limit", "x"]),
-        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9) | st.lists(st.text(max_size=5)),  # shorter than a queue id
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9) | st.lists(st.text(max_size=5)),
     )
 )
 def test_no_selection_does_worse_than_being_refused(arguments: dict[str, Any]) -> None:
+    # No text is long enough for a queue id.
     with contextlib.suppress(Refused):
         assert selection(arguments, NOW).selector.numbers == ()
 
