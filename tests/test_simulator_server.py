@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import smtplib
 from collections.abc import AsyncIterator
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,23 @@ async def test_pipelined_transactions_are_answered_in_order(server: SimulatorSer
     writer.close()
     await writer.wait_closed()
     assert codes == [b"250", b"550", b"250", b"354", b"250", b"250", b"550", b"250", b"354"]
+
+
+async def test_a_complaint_is_taken_and_reported_to_the_sender(server: SimulatorServer, tmp_path: Path) -> None:
+    assert await asyncio.to_thread(talk, server.addresses[0][1], ["complaint@y.test", "ok@y.test"]) == {}
+    kept = [message_from_bytes(file.read_bytes()) for file in (tmp_path / "mail" / "new").iterdir()]
+    (report,) = [mail for mail in kept if mail.get_content_type() == "multipart/report"]
+    assert report.get_param("report-type") == "feedback-report"
+    assert report["To"] == "a@x.test"
+    assert [part.get_content_type() for part in report.walk()][1:] == [
+        "text/plain",
+        "message/feedback-report",
+        "text/plain",  # its fields, as Python reads a message within
+        "text/rfc822-headers",
+    ]
+    said = str(report)
+    assert "complaint@y.test marked a message" in said
+    assert "Feedback-Type: abuse" in said
+    assert "Original-Rcpt-To: <complaint@y.test>" in said
+    assert "Subject: hello" in said
+    assert len(kept) == 2

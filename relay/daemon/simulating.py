@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import uvloop
 
-from relay.listener.simulator import serve_simulator
+from relay.listener.simulator import start_simulator
 
 
 def simulate(address: str, maildir: Path | None) -> int:
-    """Answer on ``address`` until SIGTERM or SIGINT; messages are kept in ``maildir`` where one is given."""
+    """Answer on ``address`` until SIGTERM or SIGINT, then print how many recipients each mailbox was asked for.
 
-    async def run() -> None:
+    Messages are kept in ``maildir`` where one is given. OSError where it can't listen.
+    """
+
+    async def run() -> Mapping[str, int]:
         loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-        assert task is not None
+        stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        await serve_simulator(address, maildir=maildir)
+            loop.add_signal_handler(number, stop.set)
+        server = await start_simulator(address, maildir=maildir)
+        try:
+            await stop.wait()
+        finally:
+            await server.close()
+        return server.counts
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(asyncio.CancelledError):
-        runner.run(run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        counts = runner.run(run())
+    for mailbox, count in sorted(counts.items()):
+        sys.stdout.write(f"{mailbox}: {count}\n")
     return 0

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import mailbox as mailboxes
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from relay.smtp.complaint import feedback_report
 from relay.smtp.mailbox import end_of_content, mailbox
 
 _MAX_SIZE: Final = 50_000_000
@@ -56,10 +58,23 @@ class SimulatorHandler:
         self.counts["messages"] += 1
         number = self.counts["messages"]
         if self._maildir is not None and isinstance(envelope.content, bytes):
-            await asyncio.to_thread(self._maildir.add, envelope.content)
+            await asyncio.to_thread(self._keep, self._maildir, envelope)
         if drops:
             _cut(server)
         return f"250 2.0.0 Ok: simulated as {number}"
+
+    @staticmethod
+    def _keep(maildir: mailboxes.Maildir, envelope: Envelope) -> None:
+        """The message, and for each recipient who complains the report that its sender would get."""
+        content = cast("bytes", envelope.content)
+        maildir.add(content)
+        for address in envelope.rcpt_tos:
+            if mailbox(address).name == "complaint":
+                sender = envelope.mail_from or ""
+                report = feedback_report(
+                    content, sender=sender, recipient=address, reporter="simulator.invalid", now=time.time()
+                )
+                maildir.add(report)
 
 
 class SimulatorServer:
@@ -102,15 +117,6 @@ class _SimulatorProtocol(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         self._sessions.discard(self)
         super().connection_lost(error)
-
-
-async def serve_simulator(address: str, *, maildir: Path | None = None) -> None:
-    """Answer on ``address`` until cancelled; raises OSError where it can't listen."""
-    server = await start_simulator(address, maildir=maildir)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        await server.close()
 
 
 async def start_simulator(
