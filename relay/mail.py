@@ -21,6 +21,14 @@ class Body(StrEnum):
     EIGHT_BIT = "8BITMIME"
 
 
+class Priority(StrEnum):
+    """How urgent a message is beside others that wait."""
+
+    URGENT = "urgent"
+    NORMAL = "normal"
+    BULK = "bulk"
+
+
 class RecipientState(StrEnum):
     """Where one recipient of one message is. A *deferred* recipient is WAITING with a due time ahead."""
 
@@ -64,6 +72,8 @@ class Message:
     """An accepted message without its octets.
 
     ``number`` is the queue id as an integer; ``size`` counts the octets kept; ``arrived`` is Unix time in seconds.
+    The last five are what the application asked for: it is void from ``not_after`` (Unix seconds) on, takes the way of
+    ``upstream`` alone, and bears ``tag`` and ``idempotency_key``.
     """
 
     number: int
@@ -72,11 +82,21 @@ class Message:
     arrived: float
     message_id: str = ""
     client: str = ""
+    not_after: float | None = None
+    upstream: str | None = None
+    priority: Priority = Priority.NORMAL
+    tag: str | None = None
+    idempotency_key: str | None = None
 
     @property
     def queue_id(self) -> str:
         """The id that logs, replies and commands use."""
         return queue_id(self.number)
+
+
+def has_domain(address: str) -> bool:
+    """Whether an address that SMTP's grammar took names a domain; an "@" inside quotes begins none."""
+    return "@" in address and not address.endswith('"')
 
 
 def queue_id(number: int) -> str:
@@ -107,7 +127,8 @@ def arrived_of(number: int) -> float:
 @dataclass(frozen=True, slots=True)
 class Client:
     """The application's end of an SMTP session. ``name`` is its host name ("localhost", "unknown"), ``address`` its
-    IP address or "" for a Unix socket, ``protocol`` the WITH of the Received line (RFC 3848).
+    IP address, or "uid=N" for a Unix socket, ``protocol`` the WITH of the Received line (RFC 3848). ``user`` is who it
+    proved to be by the SASL mechanism ``mechanism``; both are "" before.
     """
 
     name: str
@@ -115,9 +136,19 @@ class Client:
     helo: str = ""
     protocol: str = "SMTP"
     listener: str = "app"
+    user: str = ""
+    mechanism: str = ""
+
+    @property
+    def peer(self) -> str:
+        """``name[address]``: where from."""
+        return f"{self.name}[{self.address}]"
 
     def __str__(self) -> str:
-        return f"{self.name}[{self.address}]"
+        """What the log's ``client=`` says: where from, and who (as Postfix does)."""
+        if not self.user:
+            return f"{self.name}[{self.address}]"
+        return f"{self.name}[{self.address}], sasl_method={self.mechanism}, sasl_username={self.user}"
 
 
 @dataclass(frozen=True, slots=True)

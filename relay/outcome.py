@@ -159,6 +159,8 @@ _EXCEPTIONS: Final[dict[tuple[int, Command | None], tuple[Verdict, Scope | None]
     (535, None): (Verdict.DEFERRED, Scope.UPSTREAM),
     (538, None): (Verdict.DEFERRED, Scope.UPSTREAM),
     (454, Command.MAIL): (Verdict.DEFERRED, Scope.UPSTREAM),
+    # Said of content, not of a command: aiosmtpd's "500 Line too long" is one. The message's own failure.
+    (500, Command.CONTENT): (Verdict.FAILED, Scope.MESSAGE),
     # RFC 5321 §4.2.4: the server does not know, or not in this order, what every server knows: we are out of step.
     (500, None): (Verdict.DEFERRED, Scope.SESSION),
     (502, None): (Verdict.DEFERRED, Scope.SESSION),

@@ -23,12 +23,17 @@ class Spelling(StrEnum):
     NETWORK = "network"
     ADDRESS = "address"
     HOST = "host"
+    IP = "ip"
     DOMAIN = "domain"
     FILE = "file"
     LOG = "log"
     TAG = "tag"
     SPOOL = "spool"
     SOCKET = "socket"
+    MODE = "mode"
+    HASH = "hash"
+    SENDER = "sender"
+    ALIASES = "aliases"
 
 
 Duration = Annotated[float, Spelling.DURATION]
@@ -81,17 +86,37 @@ class QueueSettings:
 
 @dataclass(frozen=True, slots=True)
 class ListenerSettings:
-    """``[listener.NAME]``; ``address`` is "host:port" or "[v6]:port"."""
+    """``[listener.NAME]``; ``address`` is "host:port", "[v6]:port" or "unix:" and an absolute path.
+
+    ``socket_mode`` and ``socket_group`` are for a Unix socket; who connects from ``proxy_networks`` speaks the PROXY
+    protocol, and is believed.
+    """
 
     name: str = "app"
     address: Annotated[str, Spelling.ADDRESS] = "127.0.0.1:2525"
+    socket_mode: Annotated[int, Spelling.MODE] = 0o660
+    socket_group: str | None = None
     networks: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
+    proxy_networks: tuple[Network, ...] = ()
+    tls: Literal["none", "starttls", "implicit"] = "none"
+    tls_cert: FilePath | None = None
+    tls_key: FilePath | None = None
+    auth: Literal["none", "optional", "required"] = "none"
     max_message_size: Size = 25_000_000
     max_recipients: Count = 1000
     max_sessions: Count = 200
     max_sessions_per_client: Count = 50
     timeout: Duration = 300.0
     line_ends: Literal["normalize", "reject"] = "normalize"
+
+
+@dataclass(frozen=True, slots=True)
+class UserSettings:
+    """``[user.NAME]``: who may log in; ``senders`` limits its reverse-paths, empty: any."""
+
+    name: str
+    password_hash: Annotated[Secret, Spelling.HASH] = Secret("")
+    senders: tuple[Annotated[str, Spelling.SENDER], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +127,16 @@ class UpstreamSettings:
     kind: Literal["smtp", "simulator"] = "smtp"
     host: Annotated[str, Spelling.HOST] = ""
     port: Port = 587
-    tls: Literal["none", "starttls", "implicit"] = "starttls"
+    tls: Literal["none", "starttls", "implicit", "opportunistic"] = "starttls"
     tls_verify: bool = True
     tls_ca: FilePath | None = None
+    tls_cert: FilePath | None = None
+    tls_key: FilePath | None = None
+    auth: Literal["auto", "plain", "login", "cram-md5"] = "auto"
     username: str | None = None
     password: Secret | None = None
+    address_family: Literal["any", "ipv4", "ipv6"] = "any"
+    source_addresses: tuple[Annotated[str, Spelling.IP], ...] = ()
     max_connections: Count = 10
     max_messages_per_connection: Count = 10_000
     max_connection_age: Duration = 300.0
@@ -119,6 +149,14 @@ class UpstreamSettings:
     connect_timeout: Duration = 30.0
     reply_timeout: Duration = 300.0
     final_reply_timeout: Duration = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteSettings:
+    """``[rewrite]``; ``aliases`` pairs a local part or an address with an address. ``default_domain`` "": hostname."""
+
+    aliases: Annotated[tuple[tuple[str, str], ...], Spelling.ALIASES] = ()
+    default_domain: Annotated[str, Spelling.DOMAIN] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +185,5 @@ class Settings:
     queue: QueueSettings = QueueSettings()
     control: ControlSettings = ControlSettings()
     log: LogSettings = LogSettings()
+    users: tuple[UserSettings, ...] = ()
+    rewrite: RewriteSettings = RewriteSettings()

@@ -464,6 +464,18 @@ def test_send_submits_and_prints_the_id(invoke: Invoke, listening: Listening) ->
     assert b"Subject: =?utf-8?" in content
 
 
+def test_send_passes_over_listeners_that_want_more(invoke: Invoke, listening: Listening, config: Path) -> None:
+    text = config.read_text()
+    head, there, rest = text.partition("[listener.")
+    locked = '[listener.proxied]\naddress = "127.0.0.1:9"\nproxy_networks = ["127.0.0.1/32"]\n'
+    config.write_text(head + locked + there + rest)
+    assert invoke("send", "b@y.example").exit_code == 0
+    config.write_text(head + locked + "[upstream." + text.partition("[upstream.")[2])
+    result = invoke("send", "b@y.example")
+    assert result.exit_code == 69
+    assert "each listener wants AUTH" in result.stderr
+
+
 def test_a_listener_that_says_no_goodbye_has_taken_the_message_all_the_same(
     invoke: Invoke, listening: Listening
 ) -> None:
@@ -538,3 +550,18 @@ def test_send_waits_for_the_outcome(
     result = invoke("send", "b@y.example", "--wait", "--timeout", "0.1s" if code == 75 else "10s")
     assert result.exit_code == code
     assert "(250 or not)" in result.stdout
+
+
+def test_user_hash_prints_a_hash_of_one_line_and_nothing_else(invoke: Invoke) -> None:
+    result = invoke("user", "hash", input="geheim\n")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert verify("geheim", result.stdout.removesuffix("\n"))
+    assert result.stdout != invoke("user", "hash", input="geheim\n").stdout
+
+
+@pytest.mark.parametrize("given", ["", "\n", "geheim\nmore\n", b"\xff\n"])
+def test_user_hash_takes_one_line_of_text(invoke: Invoke, given: str | bytes) -> None:
+    result = invoke("user", "hash", input=given)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "geheim" not in result.stderr

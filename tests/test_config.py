@@ -17,9 +17,11 @@ from relay.settings import (
     ListenerSettings,
     LogSettings,
     QueueSettings,
+    RewriteSettings,
     Settings,
     SpoolSettings,
     UpstreamSettings,
+    UserSettings,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +112,18 @@ def test_sizes(tmp_path: Path, text: str, octets: int) -> None:
 def test_no_sizes(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"\[spool\] max_size: found"):
         read(tmp_path, f'{UPSTREAM}[spool]\nmax_size = "{text}"\n')
+
+
+def test_aliases_from_file_and_environment(tmp_path: Path) -> None:
+    text = UPSTREAM + '[rewrite]\naliases = { root = "ops@example.com", "a@b" = "c@d.example" }\n'
+    pairs = (("root", "ops@example.com"), ("a@b", "c@d.example"))
+    assert read(tmp_path, text).rewrite == RewriteSettings(pairs)
+    over = {"RELAY__REWRITE__ALIASES__ROOT": "me@example.com", "RELAY__REWRITE__DEFAULT_DOMAIN": "example.com"}
+    assert read(tmp_path, text, over).rewrite == RewriteSettings(
+        (("root", "me@example.com"), ("a@b", "c@d.example")), "example.com"
+    )
+    whole = {"RELAY__REWRITE__ALIASES": '{ cron = "cron@example.com" }'}
+    assert read(tmp_path, text, whole).rewrite.aliases == (("cron", "cron@example.com"),)
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
@@ -203,6 +217,7 @@ def test_a_wide_public_network_is_an_open_relay(tmp_path: Path, network: str) ->
     [
         (UPSTREAM + 'final_reply_timeout = "599s"\n', "final_reply_timeout is below 10m"),
         (UPSTREAM + "tls_verify = false\n", "anybody on the way can read"),
+        (UPSTREAM + 'tls = "opportunistic"\n', "anybody on the way can read mail"),
         (UPSTREAM + 'tls = "none"\nusername = "a"\npassword = "b"\n', "the password crosses the network in clear"),
         (UPSTREAM + '[listener.a]\nmax_message_size = "11GB"\n', "refused for ever"),
         (UPSTREAM + '[listener.a]\naddress = "0.0.0.0:25"\nnetworks = ["198.51.100.0/24"]\n', "a public network"),
@@ -237,7 +252,9 @@ def test_the_shipped_file_documents_every_key() -> None:
         "spool": (SpoolSettings, document["spool"]),
         "queue": (QueueSettings, document["queue"]),
         "listener": (ListenerSettings, document["listener"]["app"]),
+        "user": (UserSettings, document["user"]["billing"]),
         "upstream": (UpstreamSettings, document["upstream"]["main"]),
+        "rewrite": (RewriteSettings, document["rewrite"]),
         "control": (ControlSettings, document["control"]),
         "log": (LogSettings, document["log"]),
     }
@@ -247,13 +264,17 @@ def test_the_shipped_file_documents_every_key() -> None:
 
 
 def test_the_shipped_file_documents_the_true_defaults(tmp_path: Path) -> None:
-    examples = r"(?m)^(hostname|tls_ca|username|password\w*) = .*\n"
+    examples = (
+        r"(?m)^((hostname|tls_(ca|cert|key)|source_addresses|username|password\w*|aliases|default_domain"
+        r"|socket_group|proxy_networks|senders) = .*|\[user.*)\n"
+    )
     settings = read(tmp_path, re.sub(examples, "", uncommented()))
     (upstream,) = settings.upstreams
     assert settings.spool == SpoolSettings()
     assert settings.queue == QueueSettings()
     assert settings.listeners == (ListenerSettings(),)
     assert settings.log == LogSettings()
+    assert settings.rewrite == RewriteSettings()
     assert settings.control == ControlSettings("/var/lib/relay/control.sock")
     assert dataclasses.replace(upstream, host="") == UpstreamSettings("main")
 
@@ -262,8 +283,9 @@ def test_the_shipped_file_marks_what_is_no_default() -> None:
     lines = (ROOT / "conf" / "relay.toml").read_text().splitlines()
     marked = {line[1:].split(" ")[0] for line in lines if re.match(r"#\w+ = .*# example", line)}
     assert marked == {
-        *("hostname", "host", "tls_ca", "username"),
-        *("password", "password_file", "password_env", "password_credential"),
+        *("hostname", "host", "tls_ca", "tls_cert", "tls_key", "source_addresses", "username"),
+        *("password", "password_file", "password_env", "password_credential", "aliases", "default_domain"),
+        *("socket_group", "proxy_networks", "password_hash", "senders"),
     }
 
 

@@ -16,23 +16,25 @@ LAYERS: Final = (
         "smtp",
         "policy",
         "headers",
+        "rewrite",
         "dkim",
         "bounce",
         *(f"delivery.{m}" for m in ("schedule", "backoff", "quota", "pool")),
     ),
     ("spool", "upstream"),
     ("listener", "control", "spool.*", "upstream.*", "delivery", "maillog", "metrics", "http"),
-    ("config", "daemon", "cli", "__main__"),
+    ("config", "daemon", "cli", "sendmail", "__main__"),
 )
 """docs/decisions.md: words, pure machines, ports, edges, root. "spool.*" is all of the package but its __init__."""
 
 DOORS: Final = {
     "aiosmtpd": "listener",
     "aiosmtplib": "upstream.smtp",
+    "argon2": "listener.passwords",
     "cattrs": "config",
     "click": "cli",
     "dkim": "dkim",
-    "dns": "resolver",
+    "dns": "upstream.resolver",
     "pysqlite3": "spool",
     "rich": "cli",
     "sqlite3": "spool",

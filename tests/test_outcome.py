@@ -28,6 +28,8 @@ R, M, S, U = Scope.RECIPIENT, Scope.MESSAGE, Scope.SESSION, Scope.UPSTREAM
         ("421 4.3.2 closing", Command.RCPT, Verdict.DEFERRED, S, "4.3.2"),
         ("421 4.3.2 closing", Command.CONTENT, Verdict.DEFERRED, S, "4.3.2"),
         ("503 5.5.1 order", Command.MAIL, Verdict.DEFERRED, S, "4.0.0"),
+        ("500 5.5.2 line too long", Command.CONTENT, Verdict.FAILED, M, "5.5.2"),
+        ("500 5.5.2 what", Command.BDAT, Verdict.DEFERRED, S, "4.0.0"),
         ("500 5.5.2 what", Command.RCPT, Verdict.DEFERRED, S, "4.0.0"),
         ("354 go", Command.MAIL, Verdict.DEFERRED, S, "4.0.0"),
         ("250 ok", Command.DATA, Verdict.DEFERRED, S, "4.0.0"),

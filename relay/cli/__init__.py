@@ -10,6 +10,7 @@ from relay.cli.queue import queue
 from relay.cli.sending import send
 from relay.cli.serving import check, serve, simulator
 from relay.cli.showing import status, trace
+from relay.cli.users import user
 
 
 @click.group(context_settings=CONTEXT)
@@ -23,7 +24,7 @@ def main() -> None:
     """
 
 
-for _command in (serve, check, send, status, queue, trace, simulator):
+for _command in (serve, check, send, status, queue, trace, user, simulator):
     main.add_command(_command)
 
 __all__ = ["main"]

@@ -14,6 +14,8 @@ from relay.cli.queue import DurationType
 if TYPE_CHECKING:
     import smtplib
 
+    from relay.settings import Settings
+
 _QUEUED_AS: Final = re.compile(rb"queued as (\w+)")
 _FIELD: Final = re.compile(rb"(?:From [^\n]*\n)?[!-9;-~]+[ \t]*:")
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
@@ -56,7 +58,7 @@ def send(
         content = given
     else:
         content = _compose(sender, recipients, subject, given)
-    queue_id = _submit(settings.listeners[0].address, sender, recipients, content)
+    queue_id = _submit(_address(settings), sender, recipients, content)
     click.echo(queue_id)
     if wait:
         _follow(context, queue_id, timeout)
@@ -81,19 +83,57 @@ def _compose(sender: str, recipients: tuple[str, ...], subject: str | None, text
     return message.as_bytes()
 
 
+def _address(settings: Settings) -> str:
+    """The first listener that takes mail from here without TLS from the start, AUTH or a PROXY header."""
+    from relay.control.errors import Exit
+
+    open_to_us = (
+        listener.address
+        for listener in settings.listeners
+        if listener.tls != "implicit" and listener.auth != "required" and not listener.proxy_networks
+    )
+    address = next(open_to_us, None)
+    if address is None:
+        fail("each listener wants AUTH, TLS from the first octet on, or a PROXY header", Exit.UNAVAILABLE)
+    return address
+
+
+def _connect(address: str) -> smtplib.SMTP:
+    """A session with the listener on ``address``, greeted."""
+    import smtplib
+    import socket
+
+    from relay.config.values import split_address
+
+    path = address.removeprefix("unix:")
+    if path == address:
+        host, port = split_address(address)
+        # Where it listens on every address, the loopback one is reached.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        return smtplib.SMTP(host, port, local_hostname="localhost", timeout=_CONNECT_TIMEOUT)
+    smtp = smtplib.SMTP(local_hostname="localhost", timeout=_CONNECT_TIMEOUT)
+    smtp.sock = socket.socket(socket.AF_UNIX)
+    smtp.sock.settimeout(_CONNECT_TIMEOUT)
+    try:
+        smtp.sock.connect(path)
+        code, text = smtp.getreply()
+        if code != 220:
+            raise smtplib.SMTPConnectError(code, text)
+    except (OSError, smtplib.SMTPException):
+        smtp.close()
+        raise
+    return smtp
+
+
 def _submit(address: str, sender: str, recipients: tuple[str, ...], content: bytes) -> str:
     """Hand the message to the listener; its queue id. A refusal ends the command: 75 for 4yz, else 1."""
     import smtplib
 
-    from relay.config.values import split_address
     from relay.control.errors import Exit
 
-    host, port = split_address(address)
-    # Where it listens on every address, the loopback one is reached.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     content = _LINE_END.sub(b"\r\n", content)
     try:
-        smtp = smtplib.SMTP(host, port, local_hostname="localhost", timeout=_CONNECT_TIMEOUT)
+        smtp = _connect(address)
         try:
             smtp.ehlo_or_helo_if_needed()
             _expect(smtp.mail(sender, _parameters(smtp, sender, recipients, content)), "MAIL FROM")

@@ -23,17 +23,21 @@ from relay.settings import (
     ListenerSettings,
     LogSettings,
     QueueSettings,
+    RewriteSettings,
     Settings,
     Spelling,
     SpoolSettings,
     UpstreamSettings,
+    UserSettings,
 )
 
 T = TypeVar("T")
 
 DEFAULT_PATH: Final = "/etc/relay/relay.toml"
-_KNOWN: Final = ("hostname", "spool", "queue", "listener", "upstream", "control", "log")
+_KNOWN: Final = ("hostname", "spool", "queue", "listener", "user", "upstream", "rewrite", "control", "log")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_USER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
+_LETTERS: Final = "letters, digits, dots, underscores and hyphens"
 _SYNTAX: Final = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)", re.DOTALL)
 
 
@@ -101,12 +105,14 @@ class _Loading:
         spool = self._table(SpoolSettings, document, "spool")
         queue = self._table(QueueSettings, document, "queue")
         listeners = list(self._tables(ListenerSettings, document, "listener"))
+        users = list(self._tables(UserSettings, document, "user"))
         upstreams = list(self._tables(UpstreamSettings, document, "upstream"))
+        rewrite = self._table(RewriteSettings, document, "rewrite")
         control = self._table(ControlSettings, document, "control")
         log = self._table(LogSettings, document, "log")
         if not document.get("upstream"):
             self._problem("upstream.NAME", "", "no upstream", "one such table at least: where mail goes")
-        self._problems += rules.check(self._file, listeners, upstreams)
+        self._problems += rules.check(self._file, listeners, upstreams, users)
         settings = Settings(
             hostname=hostname,
             spool=spool.value,
@@ -115,6 +121,8 @@ class _Loading:
             upstreams=tuple(table.value for table in upstreams),
             control=self._control(control, spool),
             log=log.value,
+            users=tuple(table.value for table in users),
+            rewrite=rewrite.value,
         )
         if self._problems:
             raise ConfigError(self._problems)
@@ -140,10 +148,9 @@ class _Loading:
         tables = self._raw(document, section)
         for name in tables:
             label = f"{section}.{name}"
-            if not _NAME.fullmatch(name):
-                self._problem(
-                    section, name, "such a name for a table", "letters, digits, dots, underscores and hyphens"
-                )
+            pattern, allowed = (_USER_NAME, f'{_LETTERS}, "+" and "@"') if section == "user" else (_NAME, _LETTERS)
+            if not pattern.fullmatch(name):
+                self._problem(section, name, "such a name for a table", allowed)
                 continue
             raw = self._raw(tables, name, label)
             given: dict[str, object] = {"name": name}
@@ -163,7 +170,7 @@ class _Loading:
         if isinstance(raw, dict):
             return raw
         found = describe(raw.toml if isinstance(raw, Variable) else raw)
-        of = "tables" if name in {"listener", "upstream"} and not label else "a table"
+        of = "tables" if name in {"listener", "upstream", "user"} and not label else "a table"
         self._problem(label or name, "", found, of, variable_of(raw))
         return {}
 

@@ -13,8 +13,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from relay.config.problems import Unreadable, describe
-from relay.settings import Spelling
+from relay.config.aliases import read_aliases
+from relay.config.problems import Unreadable, describe, kind_of
+from relay.listener.passwords import flaw_of_hash
+from relay.settings import Secret, Spelling
+from relay.smtp.senders import is_pattern
 
 SOCKET_PATH_MAX: Final = 107
 """Octets of a Unix socket's path: sun_path of unix(7) without its final NUL."""
@@ -32,6 +35,8 @@ _OCTETS: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} |
 _ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<v4>[^:\[\]]+)):(?P<port>\d{1,5})", re.ASCII)
 # RFC 1123 §2.1, and the underscore that some machines have in theirs.
 _DOMAIN: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*")
+_MODE: Final = re.compile(r"0?[0-7]{3}", re.ASCII)
+_UNIX: Final = "unix:"
 _TAG: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
 _RANGES: Final = {Spelling.COUNT: (1, 1_000_000), Spelling.PORT: (1, 65535)}
@@ -44,6 +49,10 @@ def read(spelling: Spelling, value: object, folder: Path) -> object:
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
             return value
         raise Unreadable(describe(value), f"an integer from {least} to {most}")
+    if spelling is Spelling.ALIASES:
+        return read_aliases(value)
+    if spelling is Spelling.HASH:
+        return _hash(value)
     allowed, reader = _TEXTS[spelling]
     meant = reader(value, folder) if isinstance(value, str) and "\0" not in value else None
     if meant is None:
@@ -63,6 +72,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine reaches a listener's address: a Unix socket or a loopback one."""
+    return address.startswith(_UNIX) or is_loopback(split_address(address)[0])
 
 
 def is_domain(text: str) -> bool:
@@ -105,7 +119,10 @@ def _network(text: str, _folder: Path) -> str | None:
         return None
 
 
-def _address(text: str, _folder: Path) -> str | None:
+def _address(text: str, folder: Path) -> str | None:
+    if text.startswith(_UNIX):
+        path = _socket(text, folder)
+        return path and f"{_UNIX}{path}"
     found = _ADDRESS.fullmatch(text)
     if found is None or not 1 <= int(found["port"]) <= 65535:
         return None
@@ -121,6 +138,10 @@ def _address(text: str, _folder: Path) -> str | None:
 
 def _host(text: str, _folder: Path) -> str | None:
     return text if _DOMAIN.fullmatch(text) or _is_ip(text) else None
+
+
+def _ip(text: str, _folder: Path) -> str | None:
+    return text if _is_ip(text) and "%" not in text else None
 
 
 def _domain(text: str, _folder: Path) -> str | None:
@@ -152,8 +173,25 @@ def _spool(text: str, folder: Path) -> str | None:
     return _absolute(path, folder) if path not in {text, ""} and not path.endswith("/") else None
 
 
+def _mode(text: str, _folder: Path) -> int | None:
+    return int(text, 8) if _MODE.fullmatch(text) else None
+
+
+def _hash(value: object) -> Secret:
+    """A hash is shown no more than the password is: it may be one by mistake."""
+    text = value if isinstance(value, str) else None
+    flaw = flaw_of_hash(text) if text else f"{kind_of(value)} (not shown)"
+    if flaw is not None:
+        raise Unreadable(flaw, "what relay user hash prints, or a PHC string of scrypt or Argon2")
+    return Secret(text or "")
+
+
+def _sender(text: str, _folder: Path) -> str | None:
+    return text if is_pattern(text) else None
+
+
 def _socket(text: str, folder: Path) -> str | None:
-    path = text.removeprefix("unix:")
+    path = text.removeprefix(_UNIX)
     if path in {text, ""} or path.endswith("/"):
         return None
     path = _absolute(path, folder)
@@ -166,12 +204,18 @@ _TEXTS: Final[dict[Spelling, tuple[str, Callable[[str, Path], object]]]] = {
     Spelling.SIZE: ('a size above zero such as "25MB", "10GB" or "1MiB"', _size),
     Spelling.ROOM: ('a size such as "25MB", "10GB", "1MiB" or "0MB"', _room),
     Spelling.NETWORK: ('a network without host bits such as "10.0.0.0/8" or "2001:db8::/32", or an address', _network),
-    Spelling.ADDRESS: ('an IP address and a port such as "127.0.0.1:2525", "[::1]:2525" or "0.0.0.0:25"', _address),
+    Spelling.ADDRESS: (
+        'an IP address and a port such as "127.0.0.1:2525", "[::1]:2525" or "0.0.0.0:25", or "unix:" and a path',
+        _address,
+    ),
     Spelling.HOST: ('a host name or an IP address, without a port, such as "smtp.example.com"', _host),
+    Spelling.IP: ('an IP address without a port or brackets such as "192.0.2.10" or "2001:db8::10"', _ip),
     Spelling.DOMAIN: ('a host name such as "relay.example.com", or an address as "[192.0.2.1]"', _domain),
     Spelling.FILE: ("the path of an existing file", _file),
     Spelling.LOG: ('"stderr" or a path with a slash such as "/var/log/relay.log"', _log),
     Spelling.TAG: ("1 to 32 letters, digits, dots, underscores and hyphens", _tag),
     Spelling.SPOOL: ('"sqlite:////" and an absolute path, or "sqlite:///" and one relative to this file', _spool),
+    Spelling.MODE: ('an octal mode such as "0660" or "0600"', _mode),
+    Spelling.SENDER: ('an address, or one with "*" such as "*@example.com", or "<>"', _sender),
     Spelling.SOCKET: (f'"unix:" and a path of at most {SOCKET_PATH_MAX} octets', _socket),
 }

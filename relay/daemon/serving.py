@@ -42,6 +42,9 @@ EX_TEMPFAIL: Final = 75
 LEFT_AT_ONCE: Final = 128 + signal.SIGTERM
 """Exit status after a second SIGTERM, as a shell would report the signal."""
 
+LOCK_PATIENCE: Final = 1.0
+"""Seconds that a locked spool is tried for: offline commands and submissions hold it for some tens of milliseconds."""
+
 Load = Callable[[], Settings]
 """Reads the configuration; raises what the command line reports."""
 
@@ -61,6 +64,9 @@ class Relay:
         self._load = load
         self._clock = clock
         self._log = MailLog(settings.log, settings.hostname)
+        self._intake: Intake | None = None
+        self._listeners: Listeners | None = None
+        self._reloading: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._status = EX_OK
         self._stops = 0
@@ -75,9 +81,7 @@ class Relay:
     async def _run(self) -> int:
         diagnostics.install(diagnostics.NoticeHandler(self._log.emit, self._clock))
         try:
-            spool = await open_spool(
-                self._settings.spool, clock=self._clock, fault=fault_hook(os.environ), on_broken=self._on_broken
-            )
+            spool = await self._open_spool()
         except SpoolLocked as error:
             return self._refuse(EX_TEMPFAIL, str(error))
         except (SpoolDamaged, SpoolBroken) as error:
@@ -94,6 +98,19 @@ class Relay:
             except SpoolError as error:
                 self._status = self._refuse(EX_IOERR, str(error))
 
+    async def _open_spool(self) -> Spool:
+        """Open the spool; a command that has it for a moment is waited for, another relay is not."""
+        deadline = self._clock.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                return await open_spool(
+                    self._settings.spool, clock=self._clock, fault=fault_hook(os.environ), on_broken=self._on_broken
+                )
+            except SpoolLocked:
+                if self._clock.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(0.05)
+
     async def _serve(self, spool: Spool) -> int:
         settings = self._settings
         engine = Engine(
@@ -107,11 +124,25 @@ class Relay:
         engine.route([self._lane(each, engine) for each in settings.upstreams])
         await engine.start()
         engine.supervise(self._on_failure)
+        self._signals(engine)
         services = Services(spool, self._clock, Desk(engine))
         control = ControlServer(services, settings.control.path)
-        intake = Intake(spool, self._clock, settings.hostname, self._log.emit, engine)
-        listeners = Listeners(
-            settings.listeners, hostname=settings.hostname, receiver=intake, clock=self._clock, emit=self._log.emit
+        intake = self._intake = Intake(
+            spool,
+            self._clock,
+            settings.hostname,
+            self._log.emit,
+            engine,
+            rewrite=settings.rewrite,
+            upstreams=[each.name for each in settings.upstreams],
+        )
+        listeners = self._listeners = Listeners(
+            settings.listeners,
+            hostname=settings.hostname,
+            receiver=intake,
+            clock=self._clock,
+            emit=self._log.emit,
+            users=settings.users,
         )
         upkeep = asyncio.create_task(sweep_hourly(spool, self._clock, lambda: self._settings.spool.history))
         try:
@@ -123,7 +154,6 @@ class Relay:
             await control.stop()
             await engine.stop(0.0)
             return self._refuse(EX_UNAVAILABLE, str(error))
-        self._signals(engine)
         gc.collect()
         gc.freeze()  # what the start built lives as long as the process: the collector need not look at it again
         self._tell(f"daemon started -- version {_version()}, listening on {', '.join(listeners.addresses)}")
@@ -160,6 +190,11 @@ class Relay:
         self._stop.set()
 
     def _on_reload(self, engine: Engine) -> None:
+        self._reloading = asyncio.get_running_loop().create_task(self._reload(engine, self._reloading))
+
+    async def _reload(self, engine: Engine, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
         notify(os.environ, "RELOADING=1")
         self._log.reopen()
         try:
@@ -167,21 +202,22 @@ class Relay:
         except Exception as error:  # noqa: BLE001 - a broken file, however broken, changes nothing
             self._tell(f"reload: the configuration is kept as it was: {error}", warning=True)
         else:
-            self._apply(settings, engine)
+            await self._apply(settings, engine)
         notify(os.environ, "READY=1")
 
-    def _apply(self, settings: Settings, engine: Engine) -> None:
+    async def _apply(self, settings: Settings, engine: Engine) -> None:
         before, self._settings = self._settings, settings
         for table, old, new in (
             ("hostname", before.hostname, settings.hostname),
             ("[spool]", before.spool, settings.spool),
             ("[control]", before.control, settings.control),
             ("[log]", before.log, settings.log),
-            ("[listener]", before.listeners, settings.listeners),
         ):
             if old != new:
                 self._tell(f"reload: a change of {table} takes effect at the next start", warning=True)
         engine.configure(settings.queue)
+        if self._intake is not None:
+            self._intake.configure(settings.rewrite, [each.name for each in settings.upstreams])
         unchanged = {lane.name: lane for lane in engine.lanes}
         known = {each.name: each for each in before.upstreams}
         engine.route(
@@ -190,6 +226,9 @@ class Relay:
                 for each in settings.upstreams
             ]
         )
+        if self._listeners is not None and not self._stop.is_set():
+            for problem in await self._listeners.configure(settings.listeners, settings.users):
+                self._tell(f"reload: {problem}", warning=True)
         self._tell("reload: done")
 
     def _on_broken(self, why: str) -> None:
@@ -223,9 +262,19 @@ def _upstream(settings: UpstreamSettings, hostname: str, clock: Clock) -> Upstre
 
             return SimulatorUpstream(settings, clock)
         case "smtp":
+            from relay.upstream.connecting import Connector
+            from relay.upstream.names import Names, hosts_file
+            from relay.upstream.resolver import DnsResolver
             from relay.upstream.smtp import SmtpUpstream
 
-            return SmtpUpstream(settings, hostname)
+            connector = Connector(
+                Names(DnsResolver(), hosts_file(), clock.monotonic),
+                clock.monotonic,
+                SystemRandom().random,
+                family=settings.address_family,
+                sources=settings.source_addresses,
+            )
+            return SmtpUpstream(settings, hostname, connector)
 
 
 def _version() -> str:

@@ -74,7 +74,7 @@ class Engine:
             lane.retire()
         names = {lane.name for lane in lanes}
         for name in self._ready.by_lane.keys() - names:
-            self._ready.add(self._ready.by_lane.pop(name))
+            self._ready.add(self._ready.by_lane.pop(name), names)
         self._dispatch()
 
     async def start(self) -> None:
@@ -124,7 +124,7 @@ class Engine:
         self._supply.ring()
 
     def _take(self, items: Sequence[Item]) -> None:
-        self._ready.add(items)
+        self._ready.add(items, [lane.name for lane in self.lanes])
         self._dispatch()
 
     # -- scheduling -------------------------------------------------------------------------------------------------
@@ -230,12 +230,16 @@ class Engine:
             self._settle(kept, [o for o in outcomes if not _costs_nothing(o)], lane, finished)
             item = item.only(again)
         item.tries += any(_broke(outcome) for outcome in outcomes)
-        if lane not in self.lanes:
+        if lane in self.lanes:
+            self._ready.put_back(item, lane.name)
+        else:
             item.unfit = frozenset()  # the route is another one now
-        self._ready.put_back(item, lane.name)
+            self._take([item])
 
     def _successor(self, lane: Lane, item: Item) -> Lane | None:
-        """The next upstream of the route that may have what ``lane`` can't."""
+        """The next upstream of the route that may have what ``lane`` can't; none where the application named this."""
+        if item.message.upstream == lane.name:
+            return None
         names = [each.name for each in self.lanes]
         behind = self.lanes[names.index(lane.name) + 1 :] if lane.name in names else []
         return next((each for each in behind if each.name not in item.unfit), None)
@@ -258,7 +262,7 @@ class Engine:
         self._settler.put(Ended(item, outcomes, Attempt(lane.name, finished.relay, finished.conn_use, delays)))
 
     def _is_expired(self, item: Item, now: float) -> bool:
-        return now - item.message.arrived >= self._settler.lifetime(item.message.envelope)
+        return now >= self._settler.expires(item.message)
 
     def _expire(self, item: Item) -> None:
         outcomes = [expired(recipient.last) for recipient in item.message.envelope.recipients]

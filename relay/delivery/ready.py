@@ -1,11 +1,11 @@
-"""Items that wait for a session: one queue for whichever upstream takes mail now, and one for each upstream whose
-predecessors in the route can't have a message.
+"""Items that wait for a session: one queue for whichever upstream takes mail now, and one for each upstream that alone
+may have a message: the application named it, or its predecessors in the route can't have it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from relay.delivery.items import Item
 
@@ -25,13 +25,18 @@ class Ready:
     def __bool__(self) -> bool:
         return bool(self.any or self.by_lane)
 
-    def add(self, items: Iterable[Item]) -> None:
-        """Behind all others."""
-        self.any.extend(items)
+    def add(self, items: Iterable[Item], lanes: Collection[str]) -> None:
+        """Behind all others; ``lanes`` are the upstreams there are."""
+        for item in items:
+            named = item.message.upstream
+            if named is not None and named in lanes:
+                self.add_for(named, item)
+            else:
+                self.any.append(item)
 
     def put_back(self, item: Item, lane: str) -> None:
         """In front: it was under way, with ``lane`` where no other may have it."""
-        if item.unfit:
+        if item.unfit or item.message.upstream == lane:
             self.by_lane.setdefault(lane, deque()).appendleft(item)
         else:
             self.any.appendleft(item)

@@ -170,7 +170,7 @@ class Settler:
     async def _settlement(self, ended: Ended, now: float) -> tuple[Settlement, list[Event]]:
         item, attempt = ended.item, ended.attempt
         message = item.message
-        expires = message.arrived + self.lifetime(message.envelope)
+        expires = self.expires(message)
         rows: list[Settled] = []
         events: list[Event] = []
         failures: list[Failure] = []
@@ -205,9 +205,11 @@ class Settler:
             events.append(_accepted(arrival, now))
         return Settlement(item.number, item.nrcpt, now, tuple(rows), bounces), events
 
-    def lifetime(self, envelope: Envelope) -> float:
-        """Seconds that a message is kept trying."""
-        return self.settings.lifetime if envelope.sender else self.settings.bounce_lifetime
+    def expires(self, message: Message) -> float:
+        """Unix seconds from which on it isn't tried any more: its lifetime's end, or the application's own deadline."""
+        settings = self.settings
+        end = message.arrived + (settings.lifetime if message.envelope.sender else settings.bounce_lifetime)
+        return end if message.not_after is None else min(end, message.not_after)
 
     async def _bounce(self, item: Item, failures: list[Failure], now: float) -> Arrival:
         message = item.message

@@ -13,7 +13,7 @@ import secrets
 import traceback
 from typing import Any, Final
 
-from relay.events import Disconnected, Notice
+from relay.events import Disconnected
 from relay.listener.connection import Connection
 from relay.listener.inbox import LineTooLong
 from relay.outcome import Reply
@@ -63,11 +63,16 @@ class Conversation(Connection):
             self._report(error)
         finally:
             self._end()
+            await self._abandon()
             self._writer.close()
             counts = tuple((verb, accepted, given) for verb, (accepted, given) in self._counts.items())
-            self._emit(Disconnected(self._clock.now(), str(self.client), counts))
+            self._emit(Disconnected(self._clock.now(), self.client.peer, counts))
             if self._gatekeeper is not None:
                 self._gatekeeper.closed(self)
+
+    async def _abandon(self) -> None:
+        """Forget the transaction: what of its content is kept so far won't come to its end."""
+        self._set_rset_state()
 
     async def _converse(self) -> None:
         if self._refusal is not None:
@@ -151,8 +156,8 @@ class Conversation(Connection):
         reference = secrets.token_hex(4)
         frames = traceback.extract_tb(error.__traceback__)
         where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
-        text = f"internal error {reference}: {type(error).__name__}{where} (client {self.client})"
-        self._emit(Notice(self._clock.now(), "smtpd", text, warning=True))
+        text = f"internal error {reference}: {type(error).__name__}{where} (client {self.client.peer})"
+        self._tell(text, warning=True)
         return reference
 
     def _unknown(self, verb: str, text: str) -> None:
@@ -162,10 +167,6 @@ class Conversation(Connection):
             self.refuse(_CONTROL)
         elif verb in _FOREIGN_VERBS or (text and not _VERB.match(verb) and text[0] != " "):
             self._other_protocol()
-        elif verb == "BDAT":
-            # RFC 3030: its octets follow unasked and would be read as commands.
-            self._errors += 1
-            self._dismiss(str(_NOT_OFFERED))
         elif verb in _NOT_IMPLEMENTED:
             self.refuse(_NOT_OFFERED)
         else:

@@ -2,7 +2,8 @@
 
 asyncio's StreamReader stays underneath, so that aiosmtpd's own methods (AUTH, STARTTLS) go on reading from it, but it
 is read without a coroutine per line. This is the only place that knows its private parts: ``_buffer``, ``_eof``,
-``_wait_for_data`` and ``_maybe_resume_transport``, the same in Python 3.11 to 3.14.
+``_paused``, ``_transport`` (StreamWriter's too), ``_wait_for_data`` and ``_maybe_resume_transport``, the same in Python
+3.11 to 3.14.
 """
 # ruff: noqa: SLF001
 
@@ -11,9 +12,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from relay.smtp import sasl
+
 MAX_LINE: Final = 4096
 """Octets of a command line with its line end: RFC 5321 §4.5.3.1.4 asks for 512, each extension adds to it (RFC 3461
 §5 alone some 600)."""
+
+MAX_AUTH_LINE: Final = sasl.MAX_LINE
+"""The same for AUTH, whose initial response may be that long (RFC 4954 §4)."""
 
 
 class LineTooLong:
@@ -40,16 +46,18 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._reader._buffer)
 
-    def line(self) -> bytes | LineTooLong | None:
+    def line(self, limit: int = MAX_LINE) -> bytes | LineTooLong | None:
         """The next line with its LF, a marker for one that was too long, or None while none is complete."""
         buffer: bytearray = self._reader._buffer
         end = buffer.find(b"\n") + 1
+        if (end or len(buffer)) > limit and buffer[:5].upper() == b"AUTH ":
+            limit = max(limit, MAX_AUTH_LINE)
         if not end:
-            if len(buffer) > MAX_LINE:
+            if len(buffer) > limit:
                 self._swallowing = True
                 buffer.clear()
             return None
-        line = bytes(buffer[:end]) if end <= MAX_LINE else b""
+        line = bytes(buffer[:end]) if end <= limit else b""
         del buffer[:end]
         if self._swallowing or not line:
             self._swallowing = False
@@ -60,12 +68,27 @@ class Inbox:
         """The first octet of an incomplete line; empty while nothing waits."""
         return bytes(self._reader._buffer[:1])
 
-    def take(self) -> bytes:
-        """All that waits."""
+    def take(self, most: int | None = None) -> bytes:
+        """All that waits, or ``most`` octets of it."""
         buffer: bytearray = self._reader._buffer
-        octets = bytes(buffer)
-        buffer.clear()
+        if most is not None and most < len(buffer):
+            octets = bytes(buffer[:most])
+            del buffer[:most]
+        else:
+            octets = bytes(buffer)
+            buffer.clear()
         return octets
+
+    def discard(self) -> None:
+        """Forget all that waits: octets in clear have no say once STARTTLS was given (RFC 3207 §4.2)."""
+        self._reader._buffer.clear()
+        self._reader._paused = False
+        self._swallowing = False
+
+    def move(self, transport: asyncio.Transport, writer: asyncio.StreamWriter) -> None:
+        """Go on over another transport, TLS's."""
+        self._reader._transport = transport
+        writer._transport = transport  # type: ignore[attr-defined]
 
     def put_back(self, octets: bytes) -> None:
         """Return the end of what was taken."""

@@ -1,4 +1,4 @@
-"""What becomes of a message at the door: stamped, judged, kept; the 250 comes after the commit and never before.
+"""What becomes of a message at the door: mended, judged, kept; the 250 comes after the commit and never before.
 
 Content of at most PART_SIZE octets goes into the accepting commit itself; larger content is staged part by part while
 it is read, and published by that commit, so that it never stands in memory whole. Nothing half done stays: what was
@@ -8,6 +8,7 @@ staged for a message that isn't accepted is discarded, and room reserved with th
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from relay import headers, policy
@@ -15,6 +16,9 @@ from relay.clock import Clock
 from relay.events import Accepted, Emit
 from relay.mail import Client, Envelope, Message, queue_id
 from relay.outcome import Reply
+from relay.rewrite import Rewriting
+from relay.settings import RewriteSettings
+from relay.smtp.longlines import LongLines
 from relay.spool import PART_SIZE, Arrival, Spool, SpoolError, SpoolFull
 
 
@@ -38,6 +42,8 @@ class Delivery(Protocol):
         ...
 
 
+NO_REWRITING: Final = RewriteSettings()
+"""Only that addresses without a domain get our host name."""
 NO_ROOM: Final = Reply(452, "Error: insufficient system storage", "4.3.1")
 """RFC 5321 §4.5.3.1.10, RFC 3463 §3.4: a full spool or disk is temporary."""
 TROUBLE: Final = Reply(451, "Error: queue file write error", "4.3.0")
@@ -46,14 +52,33 @@ HEADER_TOO_LARGE: Final = Reply(552, "Error: message header too large", "5.3.4")
 
 
 class Intake:
-    """Takes messages from all listeners' sessions into the spool; a listener's Receiver."""
+    """Takes messages from all listeners' sessions into the spool; a listener's Receiver.
 
-    def __init__(self, spool: Spool, clock: Clock, hostname: str, emit: Emit, delivery: Delivery) -> None:
+    ``upstreams`` are the names that a message may ask for.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        clock: Clock,
+        hostname: str,
+        emit: Emit,
+        delivery: Delivery,
+        *,
+        rewrite: RewriteSettings = NO_REWRITING,
+        upstreams: Iterable[str] = (),
+    ) -> None:
         self.spool = spool
         self.clock = clock
         self.hostname = hostname
         self.emit = emit
         self.delivery = delivery
+        self.configure(rewrite, upstreams)
+
+    def configure(self, rewrite: RewriteSettings, upstreams: Iterable[str]) -> None:
+        """Take other settings; they hold for messages whose content begins from now on."""
+        self.rewriting = Rewriting(rewrite.default_domain or self.hostname, rewrite.aliases)
+        self.upstreams = frozenset(upstreams)
 
     def check_room(self, size: int) -> Reply | None:
         """Whether the spool would take ``size`` octets now; else the reply to MAIL."""
@@ -76,32 +101,37 @@ class Reception:
     __slots__ = (
         "_at",
         "_client",
-        "_envelope",
+        "_controls",
         "_held",
         "_intake",
+        "_long_lines",
         "_number",
         "_parts",
         "_refusal",
+        "_rewritten",
         "_size",
         "_stamped",
     )
 
     def __init__(self, intake: Intake, envelope: Envelope, client: Client) -> None:
         self._intake = intake
-        self._envelope = envelope
+        self._rewritten = intake.rewriting.rewrite(envelope)
         self._client = client
         self._at = 0.0
         self._number = 0
         self._held: list[bytes] = []
         self._size = 0
         self._parts = 0
+        self._long_lines = LongLines()
         self._stamped: headers.Stamped | None = None
+        self._controls = headers.NO_CONTROLS
         self._refusal: Reply | None = None
 
     async def write(self, octets: bytes) -> None:
         """Take the next octets; whole parts are staged before this returns. What follows a refusal is dropped."""
         if self._refusal is not None:
             return
+        self._long_lines.feed(octets)
         self._held.append(octets)
         self._size += len(octets)
         if self._size > PART_SIZE:
@@ -155,25 +185,37 @@ class Reception:
             return
         self._at = intake.clock.now()
         self._number = intake.spool.allocate(self._at)
-        recipients = self._envelope.recipients
+        envelope = self._rewritten.envelope
+        recipients = envelope.recipients
         client = self._client
         trace = headers.Trace(
             client.helo,
             client.name,
             client.address,
             intake.hostname,
-            # RFC 6531 §4.3.
-            "UTF8SMTP" if self._envelope.smtputf8 else client.protocol,
+            # RFC 6531 §4.3: UTF8SMTP, UTF8SMTPS, UTF8SMTPSA.
+            client.protocol.replace("ESMTP", "UTF8SMTP") if envelope.smtputf8 else client.protocol,
             queue_id(self._number),
             recipients[0].address if len(recipients) == 1 else None,
             self._at,
         )
-        stamped = headers.stamp(octets, end, trace)
-        decision = policy.decide(received=stamped.received)
+        stamped = headers.stamp(octets, end, trace, envelope.sender)
+        controls = stamped.controls
+        if isinstance(controls, Reply):
+            self._refusal = controls
+            return
+        decision = policy.decide(
+            hostname=intake.hostname,
+            received=stamped.received,
+            ours=stamped.ours,
+            upstream=controls.upstream,
+            upstreams=intake.upstreams,
+        )
         if isinstance(decision, policy.Refused):
             self._refusal = decision.reply
             return
         self._stamped = stamped
+        self._controls = controls
         self._held.append(stamped.octets)
         self._size += len(stamped.octets) - len(octets)
 
@@ -197,7 +239,20 @@ class Reception:
             await self._stage(last=True)
         else:
             content = stamped.octets
-        message = Message(self._number, self._envelope, self._size, self._at, stamped.message_id, str(self._client))
+        envelope, controls = self._rewritten.envelope, self._controls
+        message = Message(
+            self._number,
+            envelope,
+            self._size,
+            self._at,
+            stamped.message_id,
+            str(self._client),
+            controls.not_after,
+            controls.upstream,
+            controls.priority,
+            controls.tag,
+            controls.idempotency_key,
+        )
         leased = intake.delivery.reserve(message.size)
         arrival = Arrival(message, content, leased)
         try:
@@ -212,11 +267,11 @@ class Reception:
                 message.queue_id,
                 message.client,
                 message.message_id,
-                self._envelope.sender,
+                envelope.sender,
                 self._size,
-                len(self._envelope.recipients),
+                len(envelope.recipients),
                 None,
-                stamped.repairs,
+                self._repairs(stamped),
             )
         )
         if leased:
@@ -224,3 +279,8 @@ class Reception:
         else:
             intake.delivery.waiting()
         return Reply(250, f"Ok: queued as {message.queue_id}", "2.0.0")
+
+    def _repairs(self, stamped: headers.Stamped) -> tuple[str, ...]:
+        # Taken as they are: whether a long line can be sent is the upstream's to say.
+        noted = ("long-line",) if self._long_lines.found else ()
+        return self._rewritten.repairs + stamped.repairs + noted

@@ -104,7 +104,9 @@ def _cut(session: SMTP) -> None:
 
 
 class _SimulatorProtocol(SMTP):
-    """Keeps track of itself, so that closing the server ends its sessions."""
+    """Keeps track of itself, so that closing the server ends its sessions; takes long lines, as most providers do."""
+
+    line_length_limit = _MAX_SIZE
 
     def __init__(self, sessions: set[SMTP], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiosmtpd.smtp import Envelope as HandlerEnvelope
@@ -9,12 +10,14 @@ from aiosmtpd.smtp import Envelope as HandlerEnvelope
 from relay import mail
 from relay.outcome import Reply
 from relay.smtp.arguments import Mail, Rcpt
+from relay.smtp.bdat import ChunkReader
 
 
 class Transaction(HandlerEnvelope):
     """From MAIL to the end of the content; as aiosmtpd's envelope it is what a handler's hooks see.
 
-    ``mail`` is None until MAIL was taken; ``refused`` counts recipients that were not.
+    ``mail`` is None until MAIL was taken; ``refused`` counts recipients that were not. ``chunks`` is the content so far
+    where it comes by BDAT; ``chunk_refused``: a part of it is missing, so none of it is ever taken.
     """
 
     def __init__(self) -> None:
@@ -22,6 +25,8 @@ class Transaction(HandlerEnvelope):
         self.mail: Mail | None = None
         self.recipients: list[mail.Recipient] = []
         self.refused = 0
+        self.chunks: Chunks | None = None
+        self.chunk_refused = False
 
     def add(self, rcpt: Rcpt) -> None:
         """Take a recipient."""
@@ -48,6 +53,14 @@ class ContentSink(Protocol):
     async def discard(self) -> None:
         """The message won't come to its end, or is refused: forget it. May be called twice."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Content that comes by BDAT: where it goes, and how it is read."""
+
+    sink: ContentSink
+    reader: ChunkReader
 
 
 class Receiver(Protocol):

@@ -1,8 +1,9 @@
 """The arguments of MAIL and RCPT: path and ESMTP parameters, as values (RFC 5321 §4.1.1.2, §4.1.1.3).
 
-Known parameters: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET, ENVID, NOTIFY and ORCPT (RFC 3461). Their
-values are kept as given, case included; ENVID and ORCPT are checked to be xtext and stay encoded. White space between
-the colon and the path is borne, as is a path without angle brackets. Functions never raise; a refusal is a Reply.
+Known parameters: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH (RFC 4954), RET, ENVID, NOTIFY and
+ORCPT (RFC 3461). Their values are kept as given, case included, but AUTH's, which is for servers that trust us; ENVID
+and ORCPT are checked to be xtext and stay encoded. White space between the colon and the path is borne, as is a path
+without angle brackets. Functions never raise; a refusal is a Reply.
 """
 
 from __future__ import annotations
@@ -120,7 +121,9 @@ def _mail_parameters(address: str, parameters: dict[str, str | None]) -> Mail | 
                 ret = value
             case "ENVID" if value is not None and len(value) <= MAX_ENVID and _XTEXT.match(value):
                 envid = value
-            case "SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID":
+            case "AUTH" if value is not None and (value == "<>" or _XTEXT.match(value)):
+                pass  # RFC 4954 §5: who authenticated it first; we are no party to such trust, as §5 allows
+            case "SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH":
                 return _bad(f"Error: bad value of {name}")
             case _:
                 return _unknown("MAIL FROM")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from relay.outcome import Reply
+from relay.smtp.lineends import are_whole, normalised
 
 _END: Final = b"\r\n.\r\n"
 _PREFIXES: Final = tuple(_END[:n] for n in range(len(_END) - 1, 0, -1))
@@ -82,12 +83,11 @@ class DataReader:
         self._after_line_feed = content.endswith(b"\n")
         if b"\n." in content:
             content = content.replace(b"\n.", b"\n")
-        pairs = content.count(b"\r\n")
-        if content.count(b"\n") != pairs or content.count(b"\r") != pairs:
+        if not are_whole(content):
             if self._reject:
                 self.refusal = self.refusal or BARE_LINE_END
             else:
-                content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+                content = normalised(content)
         self.size += len(content)
         if self.size > self._limit:
             self.refusal = self.refusal or TOO_LARGE

@@ -15,7 +15,8 @@ MAX_PARTS: Final = 1 << CONTENT_SHIFT
 
 _MESSAGE: Final = (
     "INSERT INTO message (id, arrived, sender, size, body, smtputf8, ret, envid, message_id, client, nrcpt, parts,"
-    " bounce_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " bounce_of, not_after, upstream_wanted, priority, tag, idempotency_key)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _RECIPIENT: Final = (
     "INSERT INTO recipient (message, n, address, notify, orcpt, state, due, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -52,6 +53,11 @@ def accept(tx: Transaction, arrival: Arrival) -> None:
         len(envelope.recipients),
         parts,
         arrival.bounce_of,
+        None if message.not_after is None else milliseconds(message.not_after),
+        message.upstream,
+        str(message.priority),
+        message.tag,
+        message.idempotency_key,
     )
     tx.execute(_MESSAGE, row)
     if fault is not None:

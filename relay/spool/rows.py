@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from relay.mail import Body, Envelope, Message, Recipient
+from relay.mail import Body, Envelope, Message, Priority, Recipient
 
 MESSAGE_COLUMNS: Final = (
     "message.id, message.arrived, message.sender, message.size, message.body, message.smtputf8, message.ret,"
-    " message.envid, message.message_id, message.client"
+    " message.envid, message.message_id, message.client, message.not_after, message.upstream_wanted,"
+    " message.priority, message.tag, message.idempotency_key"
 )
 """What :func:`message_of` wants, in its order."""
 
@@ -19,12 +20,17 @@ RECIPIENT_COLUMNS: Final = (
 """What :func:`recipient_of` wants, in its order."""
 
 _BODIES: Final = {body.value: body for body in Body}
+_PRIORITIES: Final = {priority.value: priority for priority in Priority}
 
 
 def message_of(row: Sequence[Any], recipients: Iterable[Recipient]) -> Message:
     """A message from its MESSAGE_COLUMNS (more may follow) and the recipients that belong into its envelope."""
     envelope = Envelope(row[2], tuple(recipients), _BODIES[row[4]], bool(row[5]), row[6], row[7])
-    return Message(row[0], envelope, row[3], row[1] / 1000, row[8], row[9])
+    not_after = None if row[10] is None else row[10] / 1000
+    priority = _PRIORITIES[row[12]]
+    return Message(
+        row[0], envelope, row[3], row[1] / 1000, row[8], row[9], not_after, row[11], priority, row[13], row[14]
+    )
 
 
 def recipient_of(row: Sequence[Any]) -> Recipient:

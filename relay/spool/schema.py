@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x52454C59
 """``RELY`` in the file's header (sqlite.org/fileformat2.html §1.2.8): this file is a spool of ours."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """``PRAGMA user_version`` of the schema below; a later one belongs to a later release and is refused."""
 
 CONTENT_SHIFT: Final = 12
@@ -136,6 +136,19 @@ _FIRST: Final = (
     _HISTORY_VIEW,
 )
 
+_PRIORITY: Final = """
+ALTER TABLE message ADD COLUMN priority TEXT NOT NULL DEFAULT 'normal'
+    CHECK (priority IN ('urgent', 'normal', 'bulk'))"""
+
+# What an application asked for in the header (docs/operations.md).
+_CONTROLS: Final = (
+    "ALTER TABLE message ADD COLUMN not_after INTEGER",
+    "ALTER TABLE message ADD COLUMN upstream_wanted TEXT",
+    _PRIORITY,
+    "ALTER TABLE message ADD COLUMN tag TEXT",
+    "ALTER TABLE message ADD COLUMN idempotency_key TEXT",
+)
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the file to SCHEMA_VERSION, each step in its own transaction; raises sqlite3.Error."""
@@ -148,5 +161,11 @@ def migrate(connection: sqlite3.Connection) -> None:
         for statement in _FIRST:
             database.execute(statement)
         database.execute("PRAGMA user_version = 1")
+
+    @migrations(name="0002_controls")
+    def _second(database: Database) -> None:
+        for statement in _CONTROLS:
+            database.execute(statement)
+        database.execute("PRAGMA user_version = 2")
 
     migrations.apply(Database(connection, recursive_triggers=False))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Literal
 
-from relay.upstream.addresses import Family, is_literal, without_dns
+from relay.upstream.addresses import Family, is_literal, parse_hosts, without_dns
 from relay.upstream.watched import Watched
 
 RecordType = Literal["AAAA", "A"]
@@ -66,6 +67,18 @@ class _Known:
     fresh_until: float
     stale_until: float
     retry_at: float = 0.0
+
+
+def hosts_file(path: str = "/etc/hosts") -> Watched[Mapping[str, tuple[str, ...]]]:
+    """What hosts(5) says, for as long as it says so; nothing where there is no such file."""
+
+    def read() -> Mapping[str, tuple[str, ...]]:
+        try:
+            return parse_hosts(Path(path).read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            return {}
+
+    return Watched((path,), read)
 
 
 class Names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from relay.delivery.engine import Engine
 from relay.delivery.lane import Lane, LaneLimits
@@ -141,11 +142,13 @@ class Scene:
         limits = LaneLimits(connections, 100)
         self.engine.route([Lane(upstream, limits, self.engine, lambda: 0.5) for upstream in upstreams])
 
-    async def arrives(self, *recipients: str, sender: str = "a@x.test", content: bytes = b"Subject: x\r\n\r\n") -> int:
+    async def arrives(
+        self, *recipients: str, sender: str = "a@x.test", content: bytes = b"Subject: x\r\n\r\n", **asked: Any
+    ) -> int:
         """Accept and hand over one message, as the door does."""
         number = self.spool.allocate(self.clock.wall)
         envelope = Envelope(sender, tuple(Recipient(n, address) for n, address in enumerate(recipients)))
-        message = Message(number, envelope, len(content), self.clock.wall, "<id@x.test>")
+        message = Message(number, envelope, len(content), self.clock.wall, "<id@x.test>", **asked)
         arrival = Arrival(message, content, leased=self.engine.reserve(len(content)))
         await self.spool.accept(arrival)
         if arrival.leased:

@@ -307,6 +307,43 @@ async def test_the_servers_own_limit_of_recipients_is_obeyed(scene: Build) -> No
     assert len(up.sessions[0].begun[0].message.envelope.recipients) == 2
 
 
+async def test_a_message_goes_to_the_upstream_that_the_application_named_and_no_other(scene: Build) -> None:
+    first, second = FakeUpstream("first"), refusing("second")
+    here = await scene(first, second)
+    number = await here.arrives("b@y.test", upstream="second")
+    assert first.working == []
+    second.refuses = None
+    here.engine.lanes[1].probe()
+    await settle_down()
+    second.working[0].answer(CLOSING)
+    await settle_down()
+    second.working[0].answer(UNFIT)
+    await settle_down()
+    assert await here.states(number) == [("failed", 1)], "not even to the next of the route"
+
+
+async def test_an_upstream_that_is_no_more_binds_nobody(scene: Build) -> None:
+    first = FakeUpstream("first")
+    here = await scene(first)
+    await here.arrives("b@y.test", upstream="gone")
+    assert len(first.working) == 1
+
+
+async def test_a_deadline_of_the_application_shortens_the_lifetime(scene: Build) -> None:
+    up = FakeUpstream("up")
+    here = await scene(up, settings=with_lifetime(86_400, [600]))
+    number = await here.arrives("b@y.test", not_after=here.clock.wall + 100)
+    up.sessions[0].answer(LATER)
+    await settle_down()
+    here.clock.wall += 101
+    here.engine.waiting()
+    await settle_down()
+    assert await here.states(number) == [("failed", 2)]
+    late = await here.arrives("b@y.test", not_after=here.clock.wall - 1)
+    await settle_down()
+    assert await here.states(late) == [("failed", 1)], "taken, and expired at once"
+
+
 async def test_many_recipients_go_in_several_transactions(scene: Build) -> None:
     up = FakeUpstream("up")
     here = await scene(up, connections=10)

@@ -32,8 +32,9 @@ async def test_failover_and_back(tmp_path: Path) -> None:
                         await relay.until("status=sent", sent)
                         await asyncio.sleep(0.1)
                 assert relay.lines(r"relay=first\[.*status=sent")
+                before = len(first.accepted())
                 await relay.submit()
-                await relay.until(r"relay=first\[.*status=sent", len(first.accepted()) + 1)
+                await relay.until(r"relay=first\[.*status=sent", before + 1)
             assert len(second.messages) + len(first.messages) == sent + 1
 
 

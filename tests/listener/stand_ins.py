@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from relay.clock import SystemClock
 from relay.events import Event
+from relay.listener.connection import Connection
 from relay.listener.intake import Intake
 from relay.listener.server import Listeners
 from relay.mail import next_queue_number
-from relay.settings import ListenerSettings
+from relay.settings import ListenerSettings, UserSettings
 from relay.spool import Arrival, Spool
 
 
@@ -106,12 +108,22 @@ class Door:
         assert (await dialogue.reply()).startswith(b"220 ")
         return dialogue
 
-    async def dial(self) -> Dialogue:
-        """A new client."""
-        host, _, port = self.listeners.addresses[0].rpartition(":")
-        dialogue = Dialogue(*await asyncio.open_connection(host.strip("[]"), int(port)))
+    async def dial(self, trusted: ssl.SSLContext | None = None) -> Dialogue:
+        """A new client; over TLS from the first octet on where it has somebody ``trusted``."""
+        address = self.listeners.addresses[0]
+        if address.startswith("unix:"):
+            ends = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+        else:
+            host, _, port = address.rpartition(":")
+            name = "localhost" if trusted is not None else None
+            ends = await asyncio.open_connection(host.strip("[]"), int(port), ssl=trusted, server_hostname=name)
+        dialogue = Dialogue(*ends)
         self.clients.append(dialogue)
         return dialogue
+
+    def session_list(self) -> list[Connection]:
+        """The sessions of all listeners."""
+        return [session for listener in self.listeners._all() for session in listener._sessions]
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return once ``condition`` holds."""
@@ -141,6 +153,10 @@ class Dialogue:
         self.writer.write(octets)
         return await self.reply()
 
+    async def start_tls(self, trusted: ssl.SSLContext) -> None:
+        """After a 220 to STARTTLS."""
+        await self.writer.start_tls(trusted, server_hostname="localhost")
+
     async def submit(
         self, content: bytes, *, sender: bytes = b"a@x.test", to: tuple[bytes, ...] = (b"b@y.test",)
     ) -> bytes:
@@ -157,22 +173,34 @@ class Dialogue:
 
     async def close(self) -> None:
         self.writer.close()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):  # also an ssl.SSLError that was told before
             await self.writer.wait_closed()
+
+
+async def no_time(seconds: float) -> None:
+    """A sleep that is none."""
+    del seconds
 
 
 @asynccontextmanager
 async def a_door(
-    settings: ListenerSettings | None = None, spool: MemorySpool | None = None, **changes: Any
+    settings: ListenerSettings | None = None,
+    spool: MemorySpool | None = None,
+    *,
+    users: Sequence[UserSettings] = (),
+    **changes: Any,
 ) -> AsyncIterator[Door]:
-    """A listener on a free port of the loopback, stopped at the end."""
+    """A listener on a free port of the loopback, stopped at the end. Wrong passwords cost no time."""
     settings = replace(settings or ListenerSettings(address="127.0.0.1:0"), **changes)
     spool = spool or MemorySpool()
     delivery = NotingDelivery()
     events: list[Event] = []
     clock = SystemClock()
     intake = Intake(cast("Spool", spool), clock, "relay.test", events.append, delivery)
-    listeners = Listeners([settings], hostname="relay.test", receiver=intake, clock=clock, emit=events.append)
+    listeners = Listeners(
+        [settings], hostname="relay.test", receiver=intake, clock=clock, emit=events.append, users=users
+    )
+    listeners._users._sleep = no_time
     await listeners.start()
     door = Door(listeners, spool, delivery, events)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from relay.clock import SystemClock
 from relay.events import Accepted, Event
 from relay.listener.intake import Intake
-from relay.mail import Client, Envelope, Recipient, queue_id
+from relay.mail import Client, Envelope, Priority, Recipient, queue_id
 from relay.outcome import Reply
+from relay.settings import RewriteSettings
 from relay.spool import PART_SIZE, Spool, SpoolError, SpoolFull
 from tests.listener.stand_ins import MemorySpool, NotingDelivery
 
@@ -151,6 +153,100 @@ async def test_cancelled_in_the_commit_the_room_is_given_back_and_the_parts_stay
     # The commit may still happen: its parts must be there then.
     assert desk.spool.staged
     assert desk.delivery.reserved == 0
+
+
+async def test_what_was_mended_is_told() -> None:
+    desk = Desk()
+    desk.intake.configure(RewriteSettings((("root", "ops@example.com"),), "example.com"), ())
+    sink = desk.intake.open_content(Envelope("cron", (Recipient(0, "root"), Recipient(1, "www"))), CLIENT)
+    await sink.write(b"Bcc: x@y\r\n\r\n" + b"x" * 999)
+    await sink.write(b"\r\n")
+    assert (await sink.finish()).code == 250
+    (arrival,) = desk.spool.accepted
+    assert arrival.message.envelope == Envelope(
+        "cron@example.com", (Recipient(0, "ops@example.com"), Recipient(1, "www@example.com"))
+    )
+    assert b"\r\nFrom: cron@example.com\r\n" in desk.spool.content()
+    (event,) = desk.events
+    assert isinstance(event, Accepted)
+    assert (event.sender, event.nrcpt) == ("cron@example.com", 2)
+    assert event.repairs == (
+        "sender cron -> cron@example.com",
+        "recipient root -> ops@example.com",
+        "recipient www -> www@example.com",
+        "bcc",
+        "message-id",
+        "date",
+        "from",
+        "long-line",
+    )
+
+
+async def test_the_default_domain_is_the_host_name() -> None:
+    desk = Desk()
+    sink = desk.intake.open_content(Envelope("", (Recipient(0, "root"),)), CLIENT)
+    await sink.write(HEADER)
+    await sink.finish()
+    assert desk.spool.accepted[0].message.envelope.recipients[0].address == "root@relay.test"
+    assert b"\tfor <root@relay.test>;\r\n" in desk.spool.content()
+
+
+async def test_what_an_application_asks_for_is_kept_beside_the_message() -> None:
+    desk = Desk()
+    desk.intake.configure(RewriteSettings(), ["ses"])
+    asked = (
+        b"X-Relay-Priority: bulk\r\nX-Relay-Upstream: ses\r\nX-Relay-Tag: t\r\nIdempotency-Key: k\r\n"
+        b"X-Relay-Not-After: Thu, 1 Jan 1970 00:01:00 +0000\r\n"
+    )
+    await desk.take(asked + HEADER)
+    message = desk.spool.accepted[0].message
+    assert (message.priority, message.upstream, message.tag, message.idempotency_key, message.not_after) == (
+        Priority.BULK,
+        "ses",
+        "t",
+        "k",
+        60.0,
+    )
+    assert desk.spool.content().endswith(b"+0000\r\nFrom: a@x.test\r\n" + HEADER)
+
+
+@pytest.mark.parametrize(
+    "asked", [b"X-Relay-Upstream: other", b"X-Relay-Priority: high", b"X-Relay-Not-After: soon", b"Idempotency-Key:"]
+)
+@pytest.mark.parametrize("size", [0, 600_000])
+async def test_what_cannot_be_had_is_refused(asked: bytes, size: int) -> None:
+    desk = Desk()
+    desk.intake.configure(RewriteSettings(), ["ses"])
+    reply = await desk.take(asked + b"\r\n" + HEADER + b"x" * size)
+    assert (reply.code, reply.enhanced) == (550, "5.6.0")
+    assert not desk.spool.accepted
+    assert not desk.spool.staged
+    assert (desk.events, desk.delivery.reserved) == ([], 0)
+
+
+async def test_a_message_that_comes_back_twice_is_in_a_loop() -> None:
+    desk = Desk()
+    content = HEADER
+    for _ in range(2):
+        assert (await desk.take(content)).code == 250
+        content = desk.spool.content()
+    reply = await desk.take(content)
+    assert (reply.code, reply.enhanced) == (554, "5.4.6")
+    desk.intake.hostname = "other.test"
+    assert (await desk.take(content)).code == 250
+
+
+@pytest.mark.parametrize(
+    ("protocol", "told"), [("ESMTP", b"UTF8SMTP"), ("ESMTPSA", b"UTF8SMTPSA"), ("ESMTPS", b"UTF8SMTPS")]
+)
+async def test_the_received_line_tells_of_smtputf8(protocol: str, told: bytes) -> None:
+    desk = Desk()
+    client = replace(CLIENT, protocol=protocol)
+    for envelope, expected in ((replace(ENVELOPE, smtputf8=True), told), (ENVELOPE, protocol.encode())):
+        sink = desk.intake.open_content(envelope, client)
+        await sink.write(HEADER)
+        await sink.finish()
+        assert b" with " + expected + b" id " in desk.spool.content()
 
 
 async def test_mail_in_a_loop_is_refused() -> None:

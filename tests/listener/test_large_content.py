@@ -10,19 +10,21 @@ import pytest
 MIB = 1024 * 1024
 
 MEASURE = """
-import asyncio, resource, sys, time
+import asyncio, re, sys, time
 from tests.listener.stand_ins import MemorySpool, a_door
 
 size, line = int(sys.argv[1]), sys.argv[2].encode().decode("unicode_escape").encode()
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not ru_maxrss: that is inherited from the process that started this one.
+    with open("/proc/self/status") as status:
+        return int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read())[1]) * 1024
 
 async def probe(worst):
     while True:
-        began = time.perf_counter()
+        began = time.thread_time()  # its own work: what a busy test machine adds is not the loop's
         await asyncio.sleep(0.001)
-        worst[0] = max(worst[0], time.perf_counter() - began - 0.001)
+        worst[0] = max(worst[0], time.thread_time() - began)
 
 async def main():
     spool = MemorySpool()
@@ -76,8 +78,5 @@ def test_memory_stays_below_the_message_and_the_loop_goes_on(size: int, line: st
     assert code == "250"
     # The promise is three times the message and 16 MB; what is staged as it comes needs neither.
     assert grown < 16 * MIB
-    # 50 ms are the promise; a stalled test machine may take its share, as long as it isn't the rule.
-    if stalled > 0.05:
-        _, _, stalled, cpu = measure(size, line)
     assert stalled < 0.05
     assert cpu < 5.0

@@ -125,7 +125,7 @@ async def test_no_delay_is_set_on_sessions() -> None:
 
     class Looking(MemorySpool):
         def check_room(self, size: int) -> None:
-            for session in door.listeners._listeners[0]._sessions:
+            for session in door.session_list():
                 assert session.transport is not None
                 sock = session.transport.get_extra_info("socket")
                 seen.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))

@@ -69,9 +69,12 @@ class EximUnavailable(Exception):
 class Exim:
     """``with Exim(port, sink) as exim``: listens on ``port`` and relays to 127.0.0.1:``sink``."""
 
+    script = SCRIPT
+    configuration = CONFIGURATION
+
     def __init__(self, port: int, sink: int) -> None:
         self.port = port
-        self._configuration = CONFIGURATION.format(port=port, sink=sink)
+        self._configuration = self.configuration.format(port=port, sink=sink)
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -80,7 +83,7 @@ class Exim:
         self._base = Path(tempfile.mkdtemp(prefix="exim-", dir="/tmp"))
         with (self._base / "log").open("w") as log:
             self._process = subprocess.Popen(
-                ["unshare", "-m", "-p", "-f", "--kill-child", "sh", "-c", SCRIPT, "sh", str(self._base)],
+                ["unshare", "-m", "-p", "-f", "--kill-child", "sh", "-c", self.script, "sh", str(self._base)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

@@ -55,8 +55,13 @@ def test_a_source_route_is_stripped(route: str) -> None:
         "<>x",
         "<u@>",
         "<@b>",
-        "<u>",
+        "<u",
+        "u>",
         "u",
+        "<u.>",
+        '<"u>',
+        "<@r:u>",
+        "<" + "x" * 65 + ">",
         "<u@b",
         "u@b>",
         "< u@b>",
@@ -114,16 +119,23 @@ def test_the_null_path_is_for_mail_alone() -> None:
     assert isinstance(parse_path("<>"), Reply)
 
 
+@pytest.mark.parametrize("local_part", ["root", "www-data", "first.last", '"quoted string"', '"a@b"', "ü", "x" * 64])
+def test_the_domain_may_be_wanting_in_brackets(local_part: str) -> None:
+    assert parse_path(f"<{local_part}>") == Path(local_part, len(local_part) + 2)
+    assert parse_path(f"<{local_part}> SIZE=1") == Path(local_part, len(local_part) + 2)
+    assert isinstance(parse_path(local_part), Reply)
+
+
 @pytest.mark.parametrize("path", ["<postmaster>", "<Postmaster>", "postmaster", "POSTMASTER NOTIFY=NEVER"])
-def test_postmaster_needs_no_domain_in_rcpt(path: str) -> None:
+def test_postmaster_needs_no_domain_nor_brackets_in_rcpt(path: str) -> None:
     found = parse_path(path, postmaster=True)
     assert isinstance(found, Path)
     assert found.address.lower() == "postmaster"
-    assert isinstance(parse_path(path), Reply)
+    assert isinstance(parse_path(path), Path) is path.startswith("<")
 
 
 def test_only_ascii_spells_postmaster() -> None:
-    assert isinstance(parse_path("<po\u017ftmaster>", postmaster=True), Reply)
+    assert isinstance(parse_path("po\u017ftmaster", postmaster=True), Reply)
 
 
 def test_length_limits_count_octets() -> None:

@@ -53,6 +53,8 @@ def test_mail_without_its_form_is_a_syntax_error(argument: str) -> None:
         "BODY=9BIT",
         "SMTPUTF8=yes",
         "RET=ALL",
+        "AUTH",
+        "AUTH=a=b",
         "ENVID=a=b",
         "ENVID=a+2",
         "ENVID=a+2b",
@@ -67,11 +69,16 @@ def test_a_bad_value_of_a_parameter_of_mail(parameters: str) -> None:
     assert code(parse_mail(f"FROM:<a@b> {parameters}")) == (501, "5.5.4")
 
 
-@pytest.mark.parametrize("parameter", ["FOO", "FOO=bar", "AUTH=<>", "NOTIFY=NEVER", "MT-PRIORITY=3"])
+@pytest.mark.parametrize("parameter", ["FOO", "FOO=bar", "NOTIFY=NEVER", "MT-PRIORITY=3"])
 def test_an_unknown_parameter_of_mail(parameter: str) -> None:
     refusal = parse_mail(f"FROM:<a@b> {parameter}")
     assert code(refusal) == (555, "5.5.4")
     assert parameter not in str(refusal)
+
+
+@pytest.mark.parametrize("value", ["<>", "app+2Bx@example.com"])
+def test_who_authenticated_before_is_read_and_dropped(value: str) -> None:
+    assert parse_mail(f"FROM:<a@b> AUTH={value}") == Mail("a@b")
 
 
 def test_something_behind_the_path_is_no_parameter() -> None:
@@ -99,7 +106,16 @@ def test_the_path_of_rcpt(argument: str) -> None:
 
 def test_postmaster_alone_is_a_recipient() -> None:
     assert parse_rcpt("TO:<Postmaster>") == Rcpt("Postmaster")
-    assert code(parse_mail("FROM:<postmaster>")) == (553, "5.1.3")
+    assert parse_rcpt("TO:postmaster") == Rcpt("postmaster")
+    assert code(parse_mail("FROM:postmaster")) == (553, "5.1.3")
+
+
+def test_cron_names_no_domain() -> None:
+    assert parse_mail("FROM:<root> SIZE=5") == Mail("root", 5)
+    assert parse_rcpt("TO:<root> NOTIFY=NEVER") == Rcpt("root", "NEVER")
+    assert code(parse_mail("FROM:<rööt>")) == (553, "5.6.7")
+    # A parameter without its path is none.
+    assert code(parse_mail("FROM: SIZE=5")) == (553, "5.1.3")
 
 
 @pytest.mark.parametrize("argument", ["", "TO", "TO:", "TO: ", "FROM:<a@b>"])

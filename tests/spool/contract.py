@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from relay.mail import RecipientState, queue_id
+from relay.mail import Priority, RecipientState, queue_id
 from relay.spool import PART_SIZE, Arrival, Selector, Spool, SpoolError, SpoolFull, Totals
 
 from .examples import CONTENT, NOW, arrival, rich, settled, settlement
@@ -47,6 +47,24 @@ class SpoolContract:
 
         assert claimed.message == rich(number)
         assert (claimed.nrcpt, claimed.content, claimed.parts) == (2, CONTENT, 1)
+
+    async def test_what_the_application_asked_for_is_told_to_whoever_asks(self, spool: Spool) -> None:
+        plain, asking, void = (spool.allocate(NOW) for _ in range(3))
+        await spool.accept(arrival(plain))
+        await spool.accept(Arrival(rich(asking), CONTENT))
+        await spool.accept(Arrival(replace(arrival(void).message, not_after=-0.5), CONTENT))
+        found = [queued.message for queued in await spool.find(EVERYTHING, NOW)]
+        assert [(m.not_after, m.upstream, m.priority, m.tag, m.idempotency_key) for m in found] == [
+            (None, None, Priority.NORMAL, None, None),
+            (NOW + 3600.0, "backup", Priority.BULK, "orders/42", '"8e03978e-40d5"'),
+            (-0.5, None, Priority.NORMAL, None, None),
+        ]
+        leased = {each.message.number: each.message for each in await spool.lease([plain, asking])}
+        assert leased[plain] == found[0]
+        assert leased[asking] == found[1] == rich(asking)
+        story = await spool.story(asking)
+        assert story is not None
+        assert story.queued.message == found[1]
 
     @pytest.mark.parametrize("content", [b"", b"\x00", bytes(range(256)) * 1024, b"x" * (PART_SIZE + 1)])
     async def test_content_comes_back_octet_for_octet(self, spool: Spool, content: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.mail import Body, Envelope, Message, Recipient, RecipientState
+from relay.mail import Body, Envelope, Message, Priority, Recipient, RecipientState
 from relay.spool import Arrival, Settled, Settlement
 
 NOW = 1_800_000_000.0
@@ -36,7 +36,19 @@ def rich(number: int) -> Message:
         Recipient(1, "bücher@example.net", "NEVER"),
     )
     envelope = Envelope("", recipients, Body.EIGHT_BIT, smtputf8=True, ret="HDRS", envid="x+3Dy")
-    return Message(number, envelope, len(CONTENT), NOW + 0.123, "<rich@example.com>", "localhost[::1]")
+    return Message(
+        number,
+        envelope,
+        len(CONTENT),
+        NOW + 0.123,
+        "<rich@example.com>",
+        "localhost[::1]",
+        NOW + 3600.0,
+        "backup",
+        Priority.BULK,
+        "orders/42",
+        '"8e03978e-40d5"',
+    )
 
 
 def settled(

@@ -25,7 +25,8 @@ FIRST = next_queue_number(0, NOW - 86_400)
 
 _SERIES = f"WITH RECURSIVE series(i) AS (SELECT {FIRST} UNION ALL SELECT i + 1 FROM series LIMIT {MILLION})"
 FILL = (
-    f"""{_SERIES} INSERT INTO message SELECT i, i >> 4, 'app@example.com', 300, '7BIT', 0, NULL, NULL,
+    f"""{_SERIES} INSERT INTO message (id, arrived, sender, size, body, smtputf8, ret, envid, message_id, client, nrcpt,
+    parts, bounce_of) SELECT i, i >> 4, 'app@example.com', 300, '7BIT', 0, NULL, NULL,
     '<' || i || '@example.com>', 'localhost[127.0.0.1]', 1, 1, NULL FROM series""",
     f"""{_SERIES} INSERT INTO recipient (message, n, address, state, due)
     SELECT i, 0, 'user' || i || '@example.net', 'waiting', i >> 4 FROM series""",

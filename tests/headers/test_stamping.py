@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.headers import Stamped, Trace, date_time, header_end, stamp
+from relay.headers import NO_CONTROLS, Controls, Stamped, Trace, header_end, stamp
+from relay.headers.controls import CONTROL_FIELDS
+from relay.headers.trace import is_ours
+from relay.mail import Priority
+from relay.outcome import Reply
 
 TRACE = Trace("app.test", "localhost", "127.0.0.1", "relay.test", "ESMTP", "1A2B3C", "bob@example.org", 1_700_000_000.5)
 RECEIVED = (
@@ -20,13 +24,15 @@ RECEIVED = (
 COMPLETE = b"Message-ID: <x@y>\r\nDate: Thu, 1 Jan 1970 00:00:00 +0000\r\n"
 
 
-def stamped(octets: bytes, trace: Trace = TRACE) -> Stamped:
-    return stamp(octets, header_end(octets), trace)
+def stamped(octets: bytes, trace: Trace = TRACE, sender: str = "") -> Stamped:
+    return stamp(octets, header_end(octets), trace, sender)
 
 
 def test_a_complete_message_gets_the_received_line_and_no_more() -> None:
     message = COMPLETE + b"Subject: x\r\n\r\nbody\r\n.\r\n"
-    assert stamped(message) == Stamped(RECEIVED + message, "<x@y>", 0, ())
+    assert stamped(message) == Stamped(RECEIVED + message, "<x@y>")
+    message = COMPLETE + b"From: a@b\r\nSender: c@d\r\n\r\n"
+    assert stamped(message, sender="e@f").octets == RECEIVED + message
 
 
 def test_message_id_and_date_are_added_where_missing() -> None:
@@ -46,6 +52,55 @@ def test_empty_ones_are_replaced() -> None:
     assert b"Message-ID: <1A2B3C." in result.octets
     assert b"Message-Id: \r\n" not in result.octets
     assert result.octets.endswith(b"Subject: x\r\n\r\nb\r\n")
+
+
+def test_a_missing_author_is_the_sender() -> None:
+    result = stamped(COMPLETE + b"Sender: c@d\r\n\r\nFrom: in the body\r\n", sender='"a b"@x.test')
+    assert result.octets == RECEIVED + b'From: "a b"@x.test\r\n' + COMPLETE + (
+        b"Sender: c@d\r\n\r\nFrom: in the body\r\n"
+    )
+    assert result.repairs == ("from",)
+    assert stamped(COMPLETE + b"From:\r\n \r\n\r\n", sender="ü@x").octets == (
+        RECEIVED + "From: ü@x\r\n".encode() + COMPLETE + b"\r\n"
+    )
+
+
+def test_the_null_sender_is_no_author() -> None:
+    for message in (COMPLETE + b"\r\n", COMPLETE + b"From: \r\n\r\n"):
+        assert stamped(message) == Stamped(RECEIVED + message, "<x@y>")
+
+
+def test_what_speaks_to_the_relay_is_taken_out() -> None:
+    header = (
+        b"X-Relay-Priority: urgent\r\nSubject: x\r\nx-relay-upstream :\r\n ses\r\nX-RELAY-TAG: a b\r\n"
+        b'X-Relay-Not-After: Thu, 1 Jan 1970 00:01:00 +0000\r\nIdempotency-Key: "k"\r\n'
+    )
+    others = b"X-Relay: 1\r\nX-Relay-Tags: 2\r\nX-Idempotency-Key: 3\r\n"
+    result = stamped(COMPLETE + header + others + b"\r\nX-Relay-Tag: body\r\n")
+    assert result.octets == RECEIVED + COMPLETE + b"Subject: x\r\n" + others + b"\r\nX-Relay-Tag: body\r\n"
+    assert result.controls == Controls(Priority.URGENT, "ses", "a b", 60.0, '"k"')
+    assert result.repairs == ()
+
+
+def test_a_control_that_cannot_be_obeyed_is_a_refusal() -> None:
+    assert isinstance(stamped(COMPLETE + b"X-Relay-Priority: high\r\n\r\n").controls, Reply)
+    assert stamped(COMPLETE + b"\r\nX-Relay-Priority: high\r\n").controls is NO_CONTROLS
+
+
+def test_our_own_received_lines_are_known_however_they_are_folded() -> None:
+    ours = RECEIVED.replace(b"\r\n\tby", b" by").replace(b" (relay) with", b"\r\n  (relay)\r\n with")
+    other = RECEIVED.replace(b"by relay.test", b"by other.test")
+    postfix = RECEIVED.replace(b"(relay)", b"(Postfix)")
+    result = stamped(RECEIVED + other + postfix + ours + COMPLETE + b"\r\n")
+    assert (result.received, result.ours) == (4, 2)
+
+
+@given(helo=st.text(), recipient=st.text(), name=st.sampled_from(["relay.test", "elay.test", "x (relay)"]))
+def test_foreign_text_in_a_line_of_ours_feigns_no_other_relay(helo: str, recipient: str, name: str) -> None:
+    trace = replace(TRACE, helo=helo + " by other.test (relay) with ", recipient=recipient, hostname=name)
+    line = stamped(COMPLETE + b"\r\n", trace).octets.partition(b"Message-ID:")[0].partition(b":")[2]
+    assert is_ours(line, name)
+    assert not is_ours(line, "other.test")
 
 
 def test_a_folded_message_id_is_unfolded_for_the_log_alone() -> None:
@@ -160,7 +215,18 @@ def test_the_body_and_all_other_fields_stay(lines: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", [b"a:\r\n", b"bcc:\r\n", b"date:\r\n", b"received: x\r\n y\r\n", b"message-id: x\r\n z\r\n"]
+    "unit",
+    [
+        b"a:\r\n",
+        b"bcc:\r\n",
+        b"date:\r\n",
+        b"from:\r\n",
+        b"received: x\r\n y\r\n",
+        b"received: a by relay.test (relay) with\r\n",
+        b"message-id: x\r\n z\r\n",
+        b"x-relay-tag: x\r\n z\r\n",
+        b"x-relay-not-after: Thu,\r\n 1",
+    ],
 )
 def test_a_header_bomb_takes_linear_time(unit: bytes) -> None:
     message = unit * (256 * 1024 // len(unit)) + b"\r\n"
@@ -170,6 +236,25 @@ def test_a_header_bomb_takes_linear_time(unit: bytes) -> None:
     assert time.process_time() - began < 1.0
 
 
-def test_date_time_is_in_utc_and_english() -> None:
-    assert date_time(0.0) == "Thu, 1 Jan 1970 00:00:00 +0000"
-    assert date_time(1_709_210_096.9) == "Thu, 29 Feb 2024 12:34:56 +0000"
+PIECES = st.sampled_from(
+    [b"\r\n", b" ", b"\t", b":", b"From ", b"Bcc:", b"From:", b"Received:", b"\x00", b"\xff", *CONTROL_FIELDS]
+)
+
+
+@given(st.binary(max_size=200) | st.lists(PIECES | st.binary(max_size=5), max_size=40).map(b"".join))
+def test_any_octets_are_stamped_and_the_body_is_kept(octets: bytes) -> None:
+    # As content comes in: all lines end in CR LF, the last one too.
+    message = b"".join(line + b"\r\n" for line in octets.splitlines())
+    end = header_end(message)
+    result = stamp(message, end, TRACE, "a@b.test")
+    assert result.octets.startswith(RECEIVED)
+    assert result.octets.endswith(message[end:])
+    header = b"\r\n" + result.octets[: result.octets.index(b"\r\n\r\n") + 2].lower()
+    for name in CONTROL_FIELDS:
+        assert not re.search(rb"\r\n" + name + rb"[ \t]*:", header)
+    for name in (b"from", b"date", b"message-id"):
+        assert re.search(rb"\r\n" + name + rb"[ \t]*:", header)
+    # What was stamped stands a second stamp without being mended again.
+    again = stamped(result.octets, sender="a@b.test")
+    assert set(again.repairs) <= {"mailbox-line"}
+    assert again.ours == result.ours + 1
