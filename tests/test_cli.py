@@ -20,6 +20,7 @@ import relay.spool.sqlite
 from relay.cli import main, sending
 from relay.control.server import ControlServer
 from relay.control.services import Services
+from relay.listener.passwords import verify
 from relay.mail import Envelope, Message, Recipient, RecipientState, queue_id
 from relay.spool import Arrival, Settled, Settlement, SpoolDamaged, SpoolLocked
 from tests.fake_spool import FakeSpool
@@ -465,12 +466,11 @@ def test_send_submits_and_prints_the_id(invoke: Invoke, listening: Listening) ->
 
 
 def test_send_passes_over_listeners_that_want_more(invoke: Invoke, listening: Listening, config: Path) -> None:
-    text = config.read_text()
-    head, there, rest = text.partition("[listener.")
+    head, _, listener = config.read_text().partition("[listener.app]")
     locked = '[listener.proxied]\naddress = "127.0.0.1:9"\nproxy_networks = ["127.0.0.1/32"]\n'
-    config.write_text(head + locked + there + rest)
+    config.write_text(f"{head}{locked}[listener.app]{listener}")
     assert invoke("send", "b@y.example").exit_code == 0
-    config.write_text(head + locked + "[upstream." + text.partition("[upstream.")[2])
+    config.write_text(head + locked)
     result = invoke("send", "b@y.example")
     assert result.exit_code == 69
     assert "each listener wants AUTH" in result.stderr

@@ -45,10 +45,13 @@ class Terms:
     tell: Callable[[str], None]
     """Takes a line for the log."""
 
+    @property
+    def something_precedes(self) -> bool:
+        """Whether there is anything to wait for before a session; else sessions alone are counted."""
+        return self.context is not None or bool(self.proxies)
+
     def have_room(self, beginning: Counter[str], address: str) -> bool:
-        """Whether one more from ``address`` may begin; where nothing precedes a session, sessions alone are counted."""
-        if self.context is None and not self.proxies:
-            return True
+        """Whether one more from ``address`` may begin."""
         if beginning.total() >= self.at_a_time:
             return False
         return address in self.proxies or beginning[address] < self.at_a_time_per_client
@@ -61,7 +64,7 @@ class Acceptor:
         self.terms = terms
         self._listening = listening
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], socket.socket] = {}
         self._beginning: Counter[str] = Counter()
         self._paused: asyncio.TimerHandle | None = None
 
@@ -91,14 +94,21 @@ class Acceptor:
                     self._loop.remove_reader(self._listening)
                     self._paused = self._loop.call_later(_PAUSE, self._resume)
                 return
-            address = client_at(peer, "").address
-            if not self.terms.have_room(self._beginning, address):
+            address = client_at(peer, "").address if self.terms.something_precedes else ""
+            if address and not self.terms.have_room(self._beginning, address):
                 connection.close()
                 continue
             connection.setblocking(False)
             task = self._loop.create_task(self._begin(connection, peer, address))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = connection
+            task.add_done_callback(self._begun)
+
+    def _begun(self, task: asyncio.Task[None]) -> None:
+        connection = self._tasks.pop(task)
+        if task.cancelled():
+            connection.close()
+        else:
+            task.result()  # a bug of ours is the loop's to report
 
     def _resume(self) -> None:
         self._paused = None

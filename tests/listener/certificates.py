@@ -11,9 +11,12 @@ import trustme
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate with its key in ``path``, and the context of a client that trusts its authority alone."""
+    """A certificate with its key in ``path``, its authority's in ``authority``, and the context of a client that trusts
+    that one alone.
+    """
 
     path: str
+    authority: str
     trusted: ssl.SSLContext
 
 
@@ -26,4 +29,6 @@ def certificate(folder: Path, name: str = "relay.pem") -> Certificate:
     path.chmod(0o600)
     trusted = ssl.create_default_context()
     authority.configure_trust(trusted)
-    return Certificate(str(path), trusted)
+    trust = path.with_suffix(".ca")
+    authority.cert_pem.write_to_path(str(trust))
+    return Certificate(str(path), str(trust), trusted)
