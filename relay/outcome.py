@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Final
 
 _ENHANCED: Final = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")
+_SAID: Final = re.compile(r" said: ([2-5][0-9]{2})(?: (.*))? \(in reply to [A-Za-z ]+ command\)\Z")
+"""A reply within the detail of a refusal."""
 _REPLY_SHOWN: Final = 500
 """Characters of a server's text that are kept: it is foreign input and ends in logs, rows and DSNs."""
 
@@ -143,8 +145,13 @@ def unavailable(what: str, dsn: str = "4.4.1") -> Outcome:
 
 
 def expired(last: str) -> Outcome:
-    """The lifetime ran out; ``last`` is what the last attempt said (RFC 3463 §3.5: X.4.7, delivery time expired)."""
-    return Outcome(Verdict.FAILED, Scope.RECIPIENT, "5.4.7", last or "delivery time expired")
+    """The lifetime ran out; ``last`` is what the last attempt said (RFC 3463 §3.5: X.4.7, delivery time expired).
+
+    Where that was a reply it is the outcome's too: a bounce quotes it.
+    """
+    said = _SAID.search(last)
+    reply = parse_reply(int(said[1]), [said[2] or ""]) if said is not None else None
+    return Outcome(Verdict.FAILED, Scope.RECIPIENT, "5.4.7", last or "delivery time expired", reply)
 
 
 _UPSTREAM_COMMANDS: Final = frozenset({Command.GREETING, Command.EHLO, Command.STARTTLS, Command.AUTH})

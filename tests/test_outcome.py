@@ -67,6 +67,9 @@ def test_trouble_with_the_upstream_fails_nobody() -> None:
 def test_expiry_is_5_4_7_with_the_last_reply() -> None:
     assert (expired("451 later").dsn, expired("451 later").detail) == ("5.4.7", "451 later")
     assert expired("").detail == "delivery time expired"
+    last = classify(Reply(451, "later (or never)", "4.3.0"), Command.RCPT, host="up[192.0.2.1]").detail
+    assert expired(last).reply == Reply(451, "later (or never)", "4.3.0")
+    assert expired("connect to up[192.0.2.1]:25: Connection refused").reply is None
 
 
 def test_foreign_text_is_cut_and_printable() -> None:

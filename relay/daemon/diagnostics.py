@@ -27,7 +27,9 @@ class NoticeHandler(logging.Handler):
             text = record.getMessage()
             error = record.exc_info[1] if record.exc_info else None
             if error is not None:
-                text = f"{text}: {type(error).__name__}"
+                frames = traceback.extract_tb(error.__traceback__)
+                where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+                text = f"{text}: {type(error).__name__}{where}"
                 traceback.print_exception(error, file=sys.stderr)
             self._emit_event(Notice(self._clock.now(), "master", text, warning=True))
         except Exception:  # noqa: BLE001 - logging must not hurt what it reports on

@@ -236,9 +236,11 @@ class Relay:
         self._fail(EX_IOERR)
 
     def _on_failure(self, error: BaseException) -> None:
-        if not isinstance(error, SpoolBroken):
+        if isinstance(error, SpoolBroken):
+            self._fail(EX_IOERR)
+        else:
             diagnostics.report(error)
-        self._fail(EX_IOERR)
+            self._fail(EX_TEMPFAIL)
 
     def _fail(self, status: int) -> None:
         self._status = status

@@ -7,16 +7,19 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import uvloop
 
 from relay.listener.simulator import start_simulator
 
+EX_UNAVAILABLE: Final = 69
+
 
 def simulate(address: str, maildir: Path | None) -> int:
     """Answer on ``address`` until SIGTERM or SIGINT, then print how many recipients each mailbox was asked for.
 
-    Messages are kept in ``maildir`` where one is given. OSError where it can't listen.
+    Messages are kept in ``maildir`` where one is given. The exit status: 69 where it can't listen.
     """
 
     async def run() -> Mapping[str, int]:
@@ -32,7 +35,11 @@ def simulate(address: str, maildir: Path | None) -> int:
         return server.counts
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        counts = runner.run(run())
+        try:
+            counts = runner.run(run())
+        except OSError as error:
+            sys.stderr.write(f"relay: can't listen on {address}: {error.strerror or error}\n")
+            return EX_UNAVAILABLE
     for mailbox, count in sorted(counts.items()):
         sys.stdout.write(f"{mailbox}: {count}\n")
     return 0

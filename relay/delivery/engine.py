@@ -8,6 +8,7 @@ front again; only after several sessions broke under it is an attempt charged, l
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,11 +27,14 @@ from relay.events import Emit, Notice, Status
 from relay.mail import RecipientState
 from relay.outcome import Outcome, Scope, Verdict, expired
 from relay.settings import QueueSettings
-from relay.spool import PART_SIZE, Arrival, Settled, Settlement, Spool
+from relay.spool import PART_SIZE, Arrival, Settled, Settlement, Spool, SpoolError
 from relay.upstream import DeliveryRequest, Finished
 
+_log = logging.getLogger(__name__)
 MAX_TRIES: Final = 5
 """Sessions that may break under a message before it is charged an attempt."""
+LAST_RECORDS: Final = 2.0
+"""Seconds that recording may take at the end, beyond the grace."""
 _HERE: Final = Attempt("", "none", 1, (0.0, 0.0, 0.0, 0.0))
 
 
@@ -109,6 +113,7 @@ class Engine:
     def unreserve(self, size: int) -> None:
         """Give the room back: the message was not accepted."""
         self._window.free(weight(size))
+        self._supply.room_grew()
 
     def handed_over(self, arrival: Arrival) -> None:
         """A message whose room was reserved is in the spool, leased by us."""
@@ -186,7 +191,16 @@ class Engine:
         item.request = request
         item.begun = now
         self._flying[id(request)] = item
-        lane.begin(request)
+        try:
+            lane.begin(request)
+        except Exception:  # noqa: BLE001
+            # A bug of ours must neither stop the others nor be tried in a loop: an attempt of this message.
+            _log.exception("message %s can't be begun", item.message.queue_id)
+            del self._flying[id(request)]
+            item.request = None
+            outcome = Outcome(Verdict.DEFERRED, Scope.MESSAGE, "4.3.0", "internal error")
+            outcomes = (outcome,) * len(item.message.envelope.recipients)
+            self._settle(item, outcomes, lane, Finished(request, outcomes, lane.upstream.destination))
 
     def _wake_at(self, when: float) -> None:
         timer = self._wake_timer
@@ -265,7 +279,8 @@ class Engine:
         return now >= self._settler.expires(item.message)
 
     def _expire(self, item: Item) -> None:
-        outcomes = [expired(recipient.last) for recipient in item.message.envelope.recipients]
+        why = next((lane.last_error for lane in self.lanes if lane.last_error and not lane.circuit.closed), None)
+        outcomes = [expired(recipient.last or why or "") for recipient in item.message.envelope.recipients]
         attempt = replace(_HERE, delays=(item.waited, self._loop.time() - item.active, 0.0, 0.0))
         self._settler.put(Ended(item, outcomes, attempt, Status.EXPIRED))
 
@@ -277,6 +292,9 @@ class Engine:
         now = self._clock.now()
         for item in self._ready.without(lambda item: self._is_expired(item, now)):
             self._expire(item)
+        nearest = min((self._settler.expires(item.message) for item in self._ready), default=None)
+        if nearest is not None:
+            self._wake_at(at + max(1.0, nearest - now))
 
     def committed(self, ended: Sequence[Ended], next_due: float | None) -> None:
         """These are recorded: their room is free, what was deferred falls due then."""
@@ -315,13 +333,25 @@ class Engine:
 
     async def withdraw(self, numbers: frozenset[int]) -> None:
         """Give leased messages that are not in a session back to the spool, due now; to be done while paused."""
+        await self._supply.quiet()
         taken = self._ready.without(lambda item: item.number in numbers)
         if taken:
-            await self._give_back(taken)
+            # Shielded: who asked may go away, but what was taken out must arrive somewhere.
+            await asyncio.shield(self._loop.create_task(self._back_or_kept(taken)))
+
+    async def _back_or_kept(self, items: list[Item]) -> None:
+        try:
+            await self._give_back(items)
+        except SpoolError:
+            self._take(items)  # still leased, still ours
+            raise
 
     async def fail(self, numbers: Sequence[int], outcome: Outcome) -> int:
         """Fail what waits or is held of these messages, as an operator's decision, with a bounce; how many messages."""
         await self.withdraw(frozenset(numbers))
+        return await asyncio.shield(self._loop.create_task(self._fail(numbers, outcome)))
+
+    async def _fail(self, numbers: Sequence[int], outcome: Outcome) -> int:
         leased = await self._spool.lease(numbers)
         for each in leased:
             item = self._supply.leased(each)
@@ -352,8 +382,14 @@ class Engine:
             except TimeoutError:
                 for lane in (*self.lanes, *self._retiring):
                     lane.abort("relay stopped")
-        await self._settler.drained()
-        await self._give_back(self._ready.without(lambda _: True))
+        try:
+            # A spool that can't record now, a full disk say, must not keep the relay from stopping: what is still
+            # leased then is rescued at the next start.
+            async with asyncio.timeout(LAST_RECORDS):
+                await self._settler.drained()
+                await self._give_back(self._ready.without(lambda _: True))
+        except (TimeoutError, SpoolError):
+            _log.error("not all outcomes could be recorded: what is unrecorded is tried again after the next start")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

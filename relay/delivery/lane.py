@@ -97,8 +97,10 @@ class Lane:
     def begin(self, request: DeliveryRequest) -> None:
         """Hand ``request`` to a session; only where :attr:`place` is somewhere."""
         session = self._idle.pop() if self._idle else self._chainable.popleft()
-        session.begin(request)
-        self._file(session)
+        try:
+            session.begin(request)
+        finally:
+            self._file(session)
 
     def grow(self, demand: int) -> None:
         """Open sessions for ``demand`` requests that found none."""
@@ -192,7 +194,8 @@ class Lane:
         """A request has all its outcomes."""
         scopes = {outcome.scope for outcome in finished.outcomes}
         if scopes & {Scope.RECIPIENT, Scope.MESSAGE} and not all(o.in_doubt for o in finished.outcomes):
-            self._sessions[session] = True
+            if session in self._sessions:  # an ended one may still tell of what it could not have
+                self._sessions[session] = True
             self._fruitless = 0
             if self.circuit.failures and self.circuit.closed:
                 self.circuit = Circuit()

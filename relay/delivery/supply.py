@@ -35,6 +35,7 @@ class Supply:
         self._take = take
         self._loop = asyncio.get_running_loop()
         self._bell = asyncio.Event()
+        self._claims = asyncio.Lock()
         self._backlog = True
         self._stopped = False
         self._pauses = 0
@@ -73,7 +74,8 @@ class Supply:
             await self._bell.wait()
             self._bell.clear()
             try:
-                await self._claim()
+                async with self._claims:
+                    await self._claim()
             except SpoolBroken:
                 raise
             except SpoolError as error:
@@ -100,6 +102,11 @@ class Supply:
     def pause(self) -> None:
         """Lease nothing until as many :meth:`resume`: an operator is changing what waits."""
         self._pauses += 1
+
+    async def quiet(self) -> None:
+        """Return once no claim is under way: with :meth:`pause`, none will be."""
+        async with self._claims:
+            pass
 
     def resume(self) -> None:
         """Lease again; something may have fallen due meanwhile."""

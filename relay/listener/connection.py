@@ -88,6 +88,7 @@ class Connection(aiosmtpd_smtp.SMTP):
         self._refusal: Reply | None = None
         self._replies: list[str] = []
         self._errors = 0
+        self._own_trouble = 0
         self._ended = False
         self._dismissed = False
         self._stopping = False
@@ -180,7 +181,10 @@ class Connection(aiosmtpd_smtp.SMTP):
 
     def refuse(self, reply: Reply) -> None:
         """Answer with an error, which counts towards the limit."""
-        self._errors += 1
+        if reply.enhanced is not None and reply.enhanced.startswith("4.3."):
+            self._own_trouble += 1  # RFC 3463 §3.4: the mail system's, which the client is not to pay for
+        else:
+            self._errors += 1
         self._replies.append(str(reply))
 
     def reject(self, command: str, reply: Reply, *, sender: str | None = None, recipient: str | None = None) -> None:

@@ -123,7 +123,7 @@ class Conversation(Connection):
             self._dismiss(self._shutting_down)
 
     async def _run(self, verb: str, method: Any, argument: str | None) -> None:
-        errors = self._errors
+        before = self._errors + self._own_trouble
         count = self._counts.setdefault(verb, [0, 0])
         count[1] += 1
         if verb in _JUNK:
@@ -138,7 +138,7 @@ class Conversation(Connection):
             self._errors += 1
             self.say(status)
         # A message that was taken sets the errors back.
-        count[0] += self._errors <= errors
+        count[0] += self._errors + self._own_trouble <= before
 
     async def handle_exception(self, error: Exception) -> str:
         """451 with an opaque id for our own trouble, unless the handler has an answer; the log has the same id."""

@@ -23,14 +23,14 @@ MAX_DOMAIN: Final = 255
 MAX_PATH: Final = 256
 """Octets of a path with its angle brackets and its source route (RFC 5321 §4.5.3.1.3)."""
 
-# By what may not stand in them: U+0080 and above may (RFC 6531 §3.3), and a set that lists those takes fifty times as
-# long to compile. Octets that are no UTF-8 arrive as lone surrogates here and are refused by their encoding. The
-# underscore is no host name's, but domains with one exist and are routed.
-_ATOM: Final = r'[^\x00- "(),.:;<>@\[\\\]\x7f]++'
-_QUOTED: Final = r'"(?:[^\x00-\x1f"\\\x7f]|\\[ -~])*+"'
+# By what may not stand in them: U+00A0 and above may (RFC 6531 §3.3; below are the C1 controls), and a set that lists
+# those takes fifty times as long to compile. Octets that are no UTF-8 arrive as lone surrogates here and are refused by
+# their encoding. The underscore is no host name's, but domains with one exist and are routed.
+_ATOM: Final = r'[^\x00- "(),.:;<>@\[\\\]\x7f-\x9f]++'
+_QUOTED: Final = r'"(?:[^\x00-\x1f"\\\x7f-\x9f]|\\[ -~])*+"'
 _LOCAL_PART: Final = rf"(?:{_ATOM}(?:\.{_ATOM})*+|{_QUOTED})"
-_ALPHANUMERIC: Final = r"[^\x00-/:-@\[-^`{-\x7f]"
-_LABEL: Final = rf"(?>{_ALPHANUMERIC}(?:[^\x00-,./:-@\[-^`{{-\x7f]*{_ALPHANUMERIC})?)"
+_ALPHANUMERIC: Final = r"[^\x00-/:-@\[-^`{-\x9f]"
+_LABEL: Final = rf"(?>{_ALPHANUMERIC}(?:[^\x00-,./:-@\[-^`{{-\x9f]*{_ALPHANUMERIC})?)"
 _DOMAIN: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*+|\[[!-Z^-~]*+\])"
 _ROUTE: Final = rf"(?:@{_DOMAIN}(?:,@{_DOMAIN})*+:)?+"
 
@@ -38,7 +38,7 @@ _PATH: Final = re.compile(rf"<{_ROUTE}({_LOCAL_PART})@({_DOMAIN})>")
 _WITHOUT_DOMAIN: Final = re.compile(rf"<({_LOCAL_PART})()>")
 _WITHOUT_BRACKETS: Final = re.compile(rf"({_LOCAL_PART})@({_DOMAIN})(?= |\Z)")
 _POSTMASTER: Final = re.compile(r"(postmaster)(?= |\Z)", re.IGNORECASE | re.ASCII)
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 class Path(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Generic, TypeVar
@@ -9,6 +10,8 @@ from typing import Final, Generic, TypeVar
 from relay.mail import Body, Envelope, Recipient
 from relay.outcome import Command, Outcome
 from relay.smtp.capabilities import Capabilities
+
+_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
 Key = TypeVar("Key")
 """What the caller knows a request by; handed back in :class:`Done`."""
@@ -124,6 +127,6 @@ def _rcpt(recipient: Recipient, capabilities: Capabilities) -> bytes:
 def _command(line: str) -> bytes:
     """The line on the wire. Addresses were checked at the door; a control character here would be an injection."""
     octets = line.encode()
-    if not line.isprintable():
+    if _CONTROL.search(octets) is not None:
         raise ValueError("control character in a command")
     return octets + b"\r\n"

@@ -11,6 +11,7 @@ from relay.delivery.engine import MAX_TRIES
 from relay.events import Accepted, Attempted, Notice, Removed, Status
 from relay.outcome import Command, Outcome, Reply, Scope, Verdict, classify
 from relay.spool import SpoolFull
+from relay.upstream import DeliveryRequest
 from tests.delivery.scene import (
     BROKEN,
     CLOSING,
@@ -19,6 +20,7 @@ from tests.delivery.scene import (
     REFUSED,
     RELAYED,
     UNFIT,
+    FakeSession,
     FakeUpstream,
     Scene,
     refusing,
@@ -416,6 +418,60 @@ async def test_stopping_breaks_off_what_does_not_end() -> None:
     await here.engine.stop(0.0)
     assert up.sessions[0].aborted
     assert await here.states(number) == [("waiting", 0)]
+
+
+async def test_a_message_that_a_bug_trips_over_is_deferred_and_stops_nobody(
+    scene: Build, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    up = FakeUpstream("up", depth=2)
+    here = await scene(up)
+    await here.arrives("first@y.test")
+    begin = FakeSession.begin
+
+    def trips(session: FakeSession, request: DeliveryRequest) -> None:
+        if request.message.envelope.recipients[0].address == "poison@y.test":
+            raise ValueError("a bug")
+        begin(session, request)
+
+    monkeypatch.setattr(FakeSession, "begin", trips)
+    poison = await here.arrives("poison@y.test")
+    good = await here.arrives("good@y.test")
+    for session in list(up.working):
+        while session.begun:
+            session.answer(RELAYED)
+    await settle_down()
+    assert await here.states(poison) == [("deferred", 1)]
+    assert await here.states(good) == [("relayed", 1)]
+    assert "can't be begun" in caplog.text
+
+
+async def test_what_the_spool_did_not_take_back_is_still_delivered(scene: Build) -> None:
+    up = refusing("up")
+    here = await scene(up)
+    number = await here.arrives("b@y.test")
+    here.spool.error = SpoolFull("locked")
+    here.engine.pause()
+    with pytest.raises(SpoolFull):
+        await here.engine.withdraw(frozenset({number}))
+    here.engine.resume()
+    here.spool.error = None
+    assert here.engine.claimed == {number}
+    up.refuses = None
+    here.engine.lanes[0].probe()
+    await settle_down()
+    up.working[0].answer(RELAYED)
+    await settle_down()
+    assert await here.states(number) == [("relayed", 1)]
+
+
+async def test_expiry_tells_why_nothing_was_tried(scene: Build) -> None:
+    here = await scene(refusing("up"), settings=with_lifetime(100))
+    await here.arrives("b@y.test")
+    here.clock.wall += 101
+    here.engine._look_again = 0.0
+    here.engine.changed(here.engine.lanes[0])
+    await settle_down()
+    assert "Connection refused" in cast("list[Attempted]", here.seen(Attempted))[0].detail
 
 
 async def test_a_withdrawn_message_is_back_in_the_spool(scene: Build) -> None:

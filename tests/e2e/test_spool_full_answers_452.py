@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from tests.e2e.harness import Relay, free_port, smtp_upstream
+from tests.peers.ledger import Submitter
 from tests.peers.scripted import ScriptedUpstream
 
 BODY = ("x" * 70 + "\r\n") * 500
@@ -36,3 +37,13 @@ async def test_min_free_disk(tmp_path: Path) -> None:
         async with Relay(tmp_path, upstreams, spool={"min_free_disk": "900000GB"}) as relay:
             reply = await relay.reply()
             assert reply.startswith("452 4.3.1"), reply
+
+
+async def test_our_own_trouble_is_not_counted_as_the_clients_error(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as peer:
+        upstreams = {"peer": smtp_upstream(peer.port)}
+        async with Relay(tmp_path, upstreams, spool={"min_free_disk": "900000GB"}) as relay:
+            client = await Submitter.connect(relay.port)
+            for _ in range(25):
+                assert (await client.command("MAIL FROM:<a@x.test>")).startswith("452 4.3.1")
+            client.writer.close()

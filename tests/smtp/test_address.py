@@ -103,7 +103,7 @@ def test_what_is_no_address_is_refused(path: str) -> None:
     assert (refusal.code, refusal.enhanced) == (553, "5.1.3")
 
 
-@pytest.mark.parametrize("control", [*map(chr, range(0x20)), "\x7f"])
+@pytest.mark.parametrize("control", [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0))])
 @pytest.mark.parametrize("path", ["<u{}@b>", '<"u{}"@b>', "<u@b{}>", "<u@[1.2.3.4{}]>", "u@b{}", "<@r{}:u@b>"])
 def test_a_control_character_is_refused_wherever_it_stands(path: str, control: str) -> None:
     refusal = parse_path(path.format(control))

@@ -255,6 +255,15 @@ def test_control_characters_never_become_commands() -> None:
         session(Pipelining.OFF).begin("m1", envelope("b@y.test>\r\nRCPT TO:<evil@x.test"), CONTENT, 20)
 
 
+@pytest.mark.parametrize("odd", ["\u200b", "\u00a0", "\u2028", "\ue000", "\ufeff"])
+def test_what_cannot_be_printed_can_be_an_address(odd: str) -> None:
+    machine = session(Pipelining.OFF)
+    machine.begin("m1", envelope(f"b{odd}@y.test"), CONTENT, 20)
+    sent(machine)
+    machine.receive(b"250 ok\r\n")
+    assert sent(machine) == f"RCPT TO:<b{odd}@y.test>\r\n".encode()
+
+
 @pytest.mark.parametrize(
     ("capabilities", "asked", "content", "dsn"),
     [
