@@ -16,18 +16,18 @@ from functools import partial
 from typing import Final
 
 from relay.clock import Clock
+from relay.delivery.charging import broke, costs_nothing
 from relay.delivery.items import Item, Window, weight
 from relay.delivery.lane import Lane
 from relay.delivery.pool import Place
 from relay.delivery.ready import Ready
 from relay.delivery.schedule import plan
-from relay.delivery.settle import Attempt, Ended, Settler
+from relay.delivery.settle import Attempt, Ended, Settler, returned
 from relay.delivery.supply import Supply
 from relay.events import Emit, Notice, Status
-from relay.mail import RecipientState
 from relay.outcome import Outcome, Scope, Verdict, expired
 from relay.settings import QueueSettings
-from relay.spool import PART_SIZE, Arrival, Settled, Settlement, Spool, SpoolError
+from relay.spool import PART_SIZE, Arrival, Spool, SpoolError
 from relay.upstream import DeliveryRequest, Finished
 
 _log = logging.getLogger(__name__)
@@ -234,16 +234,16 @@ class Engine:
 
     def _conclude(self, lane: Lane, item: Item, finished: Finished) -> None:
         outcomes = finished.outcomes
-        again = [n for n, outcome in enumerate(outcomes) if _costs_nothing(outcome)]
+        again = [n for n, outcome in enumerate(outcomes) if costs_nothing(outcome)]
         if not again or (item.tries >= MAX_TRIES and not self._stopping):
             self._settle(item, outcomes, lane, finished)
             return
         if len(again) < len(outcomes):
             kept = item.only([n for n in range(len(outcomes)) if n not in again])
             kept.octets = 0  # the part that goes on carries the weight
-            self._settle(kept, [o for o in outcomes if not _costs_nothing(o)], lane, finished)
+            self._settle(kept, [o for o in outcomes if not costs_nothing(o)], lane, finished)
             item = item.only(again)
-        item.tries += any(_broke(outcome) for outcome in outcomes)
+        item.tries += any(broke(outcome) for outcome in outcomes)
         if lane in self.lanes:
             self._ready.put_back(item, lane.name)
         else:
@@ -361,7 +361,7 @@ class Engine:
 
     async def _give_back(self, items: Sequence[Item]) -> None:
         now = self._clock.now()
-        await self._spool.settle([_returned(item, now) for item in items])
+        await self._spool.settle([returned(item, now) for item in items])
         for item in items:
             if item.octets:
                 self._window.free(item.octets)
@@ -393,25 +393,3 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _costs_nothing(outcome: Outcome) -> bool:
-    """Whether it was the session's or the upstream's trouble alone."""
-    return (
-        outcome.verdict is Verdict.DEFERRED
-        and outcome.scope in (Scope.SESSION, Scope.UPSTREAM)
-        and not outcome.in_doubt
-    )
-
-
-def _broke(outcome: Outcome) -> bool:
-    """Whether a session broke under the message, other than by a polite 421."""
-    return outcome.scope is Scope.SESSION and (outcome.reply is None or outcome.reply.code != 421)
-
-
-def _returned(item: Item, now: float) -> Settlement:
-    rows = tuple(
-        Settled(r.n, r.address, RecipientState.WAITING, r.attempts, due=now, charged=False)
-        for r in item.message.envelope.recipients
-    )
-    return Settlement(item.number, item.nrcpt, now, rows)

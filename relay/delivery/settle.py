@@ -70,6 +70,15 @@ def settled(
     )
 
 
+def returned(item: Item, now: float) -> Settlement:
+    """An item given back to the spool, due now, as if it had never been leased."""
+    rows = tuple(
+        Settled(r.n, r.address, RecipientState.WAITING, r.attempts, due=now, charged=False)
+        for r in item.message.envelope.recipients
+    )
+    return Settlement(item.number, item.nrcpt, now, rows)
+
+
 class SettlerOwner(Protocol):
     """The engine, as the settler sees it."""
 

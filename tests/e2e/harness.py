@@ -116,7 +116,10 @@ class Relay:
         while time.monotonic() - began < within:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=5):
-                    return time.monotonic() - began
+                    listening = time.monotonic() - began
+                if not may_die:
+                    await self.until("daemon started", self.lives)  # the other listeners too
+                return listening
             except ConnectionRefusedError:
                 if self.process.returncode is not None:
                     break
