@@ -5,6 +5,7 @@ Nothing is overwritten: a file that is not ours, is damaged or of a later releas
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -23,6 +24,8 @@ BUSY_TIMEOUT: Final = 2.0
 
 _CHECKED_SIZE: Final = 32 * 1024 * 1024
 """Octets up to which a file is checked whole at start: PRAGMA quick_check reads all of it."""
+
+_log = logging.getLogger(__name__)
 
 _HEADER: Final = 100
 _MAGIC: Final = b"SQLite format 3\0"
@@ -43,13 +46,16 @@ class Opened:
 def make_folder(name: str) -> Path:
     """Make the spool's folder, for its owner alone, where there is none; the spool's absolute path.
 
-    Raises SpoolError.
+    Warns where others may write to it. Raises SpoolError.
     """
     spool = Path(name).absolute()
     try:
         if not spool.parent.is_dir():
             spool.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             spool.parent.chmod(0o700)
+        elif spool.parent.stat().st_mode & 0o022:
+            # Who may write there can put another file in the spool's place, or a link in the ballast's.
+            _log.warning("others may write to %s: the folder of the spool should be its owner's alone", spool.parent)
     except OSError as error:
         raise SpoolError(f"{error.filename}: {error.strerror}") from error
     return spool
@@ -132,6 +138,8 @@ def _configure(connection: sqlite3.Connection, spool: Path, *, fresh: bool) -> N
     execute = connection.execute
     if fresh:
         execute("PRAGMA page_size = 4096")
+        # So that a full disk can get back what a backlog took; to be said before the first table.
+        execute("PRAGMA auto_vacuum = INCREMENTAL")
         # Before the first table and before WAL: so the file is ours from its first octet on.
         execute(f"PRAGMA application_id = {APPLICATION_ID}")
     version = execute("PRAGMA user_version").fetchone()[0]

@@ -5,6 +5,7 @@ Room is the event loop's: no lock. Ballast is the writer thread's; others only l
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -16,11 +17,21 @@ from relay.spool import SpoolFull
 BALLAST_SIZE: Final = 4 * 1024 * 1024
 """Octets kept so that outcomes can still be recorded on a full disk: some thousand settlements until it has room."""
 
+_log = logging.getLogger(__name__)
+
 _FREE_DISK_KEPT: Final = 1.0
 """Seconds for which a free-space figure is believed."""
 
 _FREE_DISK_DRIFT: Final = 1024 * 1024
 """Octets taken in after which it is asked for sooner."""
+
+
+def free_octets(folder: Path) -> int:
+    """What the file system of ``folder`` offers, by its own figures, from memory: statvfs on a local disk (WAL needs
+    one) reads nothing. Raises OSError.
+    """
+    figures = os.statvfs(folder)
+    return figures.f_bavail * figures.f_frsize
 
 
 class Room:
@@ -38,6 +49,7 @@ class Room:
         self._free = 0
         self._asked: float | None = None
         self._since = 0
+        self._short = False
 
     def check(self, size: int) -> None:
         """Raise SpoolFull where ``size`` more octets find no room."""
@@ -56,12 +68,20 @@ class Room:
         now = self._clock.monotonic()
         stale = self._asked is None or not 0 <= now - self._asked < _FREE_DISK_KEPT
         if stale or self._since > _FREE_DISK_DRIFT:
-            # The file system's own figures, from memory: statvfs on a local disk (WAL needs one) reads nothing.
-            figures = os.statvfs(self._folder)
-            self._free = figures.f_bavail * figures.f_frsize
+            self._free = free_octets(self._folder)
             self._asked = now
             self._since = 0
+            self._note()
         return self._free
+
+    def _note(self) -> None:
+        """Say once that new mail is refused, and once that it is taken again: with some room more, not to flutter."""
+        if self._short != (self._free < self._min_free_disk + self._short * BALLAST_SIZE):
+            self._short = not self._short
+            if self._short:
+                _log.warning("less than min_free_disk is left at %s: new mail is refused", self._folder)
+            else:
+                _log.warning("min_free_disk is left at %s again: new mail is taken", self._folder)
 
 
 class Ballast:
@@ -80,9 +100,8 @@ class Ballast:
         with suppress(OSError):
             if self._path.is_symlink() or (self._path.exists() and not self._path.is_file()):
                 return False
-            figures = os.statvfs(self._path.parent)
             kept = self._path.stat().st_blocks * 512 if self._path.exists() else 0
-            if figures.f_bavail * figures.f_frsize + kept < 2 * self._size:
+            if free_octets(self._path.parent) + kept < 2 * self._size:
                 return False
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:

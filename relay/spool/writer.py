@@ -11,18 +11,20 @@ the pages and would answer the next fsync with success (the reason why OpenSMTPD
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from relay.clock import Clock
 from relay.spool import SpoolBroken, SpoolError, SpoolFull
-from relay.spool.checkpointing import Checkpointer
+from relay.spool.checkpointing import RECOVERY_PAUSE, Checkpointer, Disk
 from relay.spool.errors import SpoolBusy, translate
 from relay.spool.library import sqlite3
-from relay.spool.opening import Opened
+from relay.spool.opening import Opened, open_reader
 from relay.spool.operation import Change, Ended, Operation, finish, ignore, refuse, resolve
 from relay.spool.room import Ballast
 from relay.spool.transaction import Transaction
@@ -33,6 +35,8 @@ COMPANY_WAIT: Final = 0.020
 MAX_OPERATIONS: Final = 1000
 MAX_OCTETS: Final = 8 * 1024 * 1024
 """What one batch takes at the most, so that the first in it does not wait long for the last."""
+
+_log = logging.getLogger(__name__)
 
 _TOTALS: Final = "UPDATE totals SET messages = messages + ?, octets = octets + ?, last = max(last, ?) WHERE one = 1"
 _SENT: Final = (
@@ -66,6 +70,8 @@ class Writer:
         self._closing = False
         self._connection: sqlite3.Connection
         self._checkpointer: Checkpointer
+        self._disk: Disk
+        self._recovery_due = 0.0
         self._loop: asyncio.AbstractEventLoop
         self._ended: asyncio.Future[None]
 
@@ -105,12 +111,17 @@ class Writer:
             return
         self._connection = opened.connection
         self._checkpointer = Checkpointer(opened.connection, opened.path)
-        self.ballast.take()
+        self._disk = Disk(opened.path, self.ballast, self._checkpointer, say=partial(self._tell, _log.warning))
+        if not self.ballast.take():
+            self._disk.note_full()
+            self._recover()
         self._tell(resolve, started, opened)
         try:
             while (batch := self._gather()) is not None:
                 if batch:
                     self._serve(batch)
+                if self._disk.full and self._clock.monotonic() >= self._recovery_due:
+                    self._recover()
         finally:
             self._end()
             self._tell(resolve, self._ended, None)
@@ -121,7 +132,7 @@ class Writer:
         batch: list[Operation] = []
         octets = 0
         deadline: float | None = None
-        timeout = self._checkpointer.patience if self.ballast.held else 1.0
+        timeout = RECOVERY_PAUSE if self._disk.full else self._checkpointer.patience
         while len(batch) < MAX_OPERATIONS and octets < MAX_OCTETS:
             try:
                 operation = take(timeout=timeout) if timeout is None or timeout > 0 else self._queue.get_nowait()
@@ -142,7 +153,6 @@ class Writer:
             if deadline:
                 timeout = max(0.0, min(COMPANY_WAIT, deadline - self._clock.monotonic()))
         if not batch:
-            self.ballast.take()
             self._checkpoint(idle=True)
         return batch
 
@@ -159,7 +169,7 @@ class Writer:
     def _attempt(self, batch: list[Operation], change: Change, *, alone: bool = False) -> list[Ended] | SpoolError:
         """Run a batch in one transaction: all of it is durable on return, or the error says why none of it is."""
         # An outcome that isn't recorded is a duplicate: for it room is made, for a new message it isn't.
-        reliefs = iter(() if any(operation.grows for operation in batch) else (self._write_back, self.ballast.give_up))
+        reliefs = iter(() if any(operation.grows for operation in batch) else (self._write_back, self._give_up))
         while True:
             try:
                 results = self._transact([operation.work for operation in batch], change, alone=alone)
@@ -197,7 +207,19 @@ class Writer:
 
     def _write_back(self) -> None:
         # A log that was written back is filled from its start again and takes no new blocks.
-        self._checkpoint(idle=True, growing=False)
+        self._checkpoint(idle=True)
+
+    def _give_up(self) -> None:
+        self.ballast.give_up()
+        self._disk.note_full()
+
+    def _recover(self) -> None:
+        if not isinstance(self.failure, SpoolBroken):
+            try:
+                self._disk.recover(self._queue.empty)
+            except (sqlite3.Error, OSError) as error:
+                self._judge(error)
+        self._recovery_due = self._clock.monotonic() + RECOVERY_PAUSE
 
     def _transact(self, works: list[Callable[[Transaction], Any]], change: Change, *, alone: bool = False) -> list[Any]:
         """Run ``works`` in one transaction, durable on return; or change nothing and raise."""
@@ -238,20 +260,20 @@ class Writer:
         # A transaction that can neither be committed nor rolled back would take the next one's rows along.
         if self._connection.in_transaction and not isinstance(failure, SpoolBroken):
             failure = SpoolBroken("a transaction could not be rolled back")
+        if isinstance(failure, SpoolFull):
+            self._disk.note_full()
         if isinstance(failure, SpoolBroken) and not isinstance(self.failure, SpoolBroken):
             self.failure = failure
             if self._broken is not None:
                 self._tell(self._broken, str(failure))
         return failure
 
-    def _checkpoint(self, *, idle: bool, growing: bool = True) -> None:
+    def _checkpoint(self, *, idle: bool) -> None:
         if isinstance(self.failure, SpoolBroken):
             return
         try:
-            # On a full disk the database must not grow: that would take the blocks that outcomes need.
-            if (growing and self.ballast.held) or not self._checkpointer.grows():
-                self._checkpointer.run(idle=idle, waiting=not self._queue.empty())
-        except (sqlite3.Error, OSError) as error:
+            self._checkpointer.run(idle=idle, waiting=not self._queue.empty())
+        except (sqlite3.Error, OSError, SpoolFull) as error:
             # A full disk or another program's lock leaves the log longer for a while; anything worse ends us.
             self._judge(error)
 
@@ -260,9 +282,19 @@ class Writer:
             # Not the last connection (the facade keeps a reading one): closing it writes nothing.
             self._connection.close()
             return
-        with suppress(sqlite3.Error):
-            self._checkpointer.truncate()
+        reader = None
+        try:
+            if self._disk.full:
+                self._disk.recover(lambda: True)
+            self._checkpointer.empty(patient=True)
+        except (sqlite3.Error, OSError, SpoolFull):
+            # SQLite would try once more as the last connection closes, and take all that is left of a full disk.
+            reader = open_reader(self._disk.spool)
+            with suppress(sqlite3.Error):
+                reader.execute("SELECT one FROM totals").fetchall()
         self._connection.close()
+        if reader is not None:
+            reader.close()
 
     def _tell(self, call: Callable[..., object], *values: object) -> None:
         # The loop may have ended before us, without close(): then nobody waits.
