@@ -102,6 +102,7 @@ class Relay:
         assert self.process is None
         began = time.monotonic()
         self.lives += 1
+        earlier = len(self.lines("daemon started"))
         self.process = await asyncio.create_subprocess_exec(
             *COMMAND,
             "serve",
@@ -118,7 +119,7 @@ class Relay:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=5):
                     listening = time.monotonic() - began
                 if not may_die:
-                    await self.until("daemon started", self.lives)  # the other listeners too
+                    await self.until("daemon started", earlier + 1)  # the other listeners too
                 return listening
             except ConnectionRefusedError:
                 if self.process.returncode is not None:
