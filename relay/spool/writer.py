@@ -123,8 +123,10 @@ class Writer:
                 if self._disk.full and self._clock.monotonic() >= self._recovery_due:
                     self._recover()
         finally:
-            self._end()
-            self._tell(resolve, self._ended, None)
+            try:
+                self._end()
+            finally:
+                self._tell(resolve, self._ended, None)
 
     def _gather(self) -> list[Operation] | None:
         """What to commit next: empty after a quiet moment, None when closed."""
@@ -289,10 +291,11 @@ class Writer:
             self._checkpointer.empty(patient=True)
         except (sqlite3.Error, OSError, SpoolFull):
             # SQLite would try once more as the last connection closes, and take all that is left of a full disk.
-            reader = open_reader(self._disk.spool)
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error):  # the file may be gone
+                reader = open_reader(self._disk.spool)
                 reader.execute("SELECT one FROM totals").fetchall()
-        self._connection.close()
+        with suppress(sqlite3.Error):
+            self._connection.close()
         if reader is not None:
             reader.close()
 
