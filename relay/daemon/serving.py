@@ -24,6 +24,7 @@ from relay.daemon.desk import Desk
 from relay.daemon.faults import fault_hook
 from relay.daemon.notify import notify
 from relay.daemon.upkeep import sweep_hourly
+from relay.daemon.upstreams import open_upstream
 from relay.delivery.engine import Engine
 from relay.delivery.lane import Lane, LaneLimits
 from relay.events import Notice
@@ -33,7 +34,6 @@ from relay.maillog import MailLog
 from relay.settings import Settings, UpstreamSettings
 from relay.spool import Spool, SpoolBroken, SpoolDamaged, SpoolError, SpoolLocked
 from relay.spool.sqlite import open_spool
-from relay.upstream import Upstream
 
 EX_OK: Final = 0
 EX_UNAVAILABLE: Final = 69
@@ -171,7 +171,9 @@ class Relay:
 
     def _lane(self, settings: UpstreamSettings, engine: Engine) -> Lane:
         limits = LaneLimits(settings.max_connections, settings.max_recipients)
-        return Lane(_upstream(settings, self._settings.hostname, self._clock), limits, engine, SystemRandom().random)
+        return Lane(
+            open_upstream(settings, self._settings.hostname, self._clock), limits, engine, SystemRandom().random
+        )
 
     # -- signals and trouble ----------------------------------------------------------------------------------------
     def _signals(self, engine: Engine) -> None:
@@ -254,29 +256,6 @@ class Relay:
 
     def _tell(self, text: str, *, warning: bool = False) -> None:
         self._log.emit(Notice(self._clock.now(), "master", text, warning=warning))
-
-
-def _upstream(settings: UpstreamSettings, hostname: str, clock: Clock) -> Upstream:
-    # Imported where it is used: a relay that only simulates needs no SMTP client, and the other way round.
-    match settings.kind:
-        case "simulator":
-            from relay.upstream.simulator import SimulatorUpstream
-
-            return SimulatorUpstream(settings, clock)
-        case "smtp":
-            from relay.upstream.connecting import Connector
-            from relay.upstream.names import Names, hosts_file
-            from relay.upstream.resolver import DnsResolver
-            from relay.upstream.smtp import SmtpUpstream
-
-            connector = Connector(
-                Names(DnsResolver(), hosts_file(), clock.monotonic),
-                clock.monotonic,
-                SystemRandom().random,
-                family=settings.address_family,
-                sources=settings.source_addresses,
-            )
-            return SmtpUpstream(settings, hostname, connector)
 
 
 def _version() -> str:
