@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
+from relay.outcome import ReplyRule
+
 
 class Spelling(StrEnum):
     """How a value is written in relay.toml, where its Python type does not say."""
@@ -26,6 +28,7 @@ class Spelling(StrEnum):
     IP = "ip"
     DOMAIN = "domain"
     FILE = "file"
+    PATH = "path"
     LOG = "log"
     TAG = "tag"
     SPOOL = "spool"
@@ -33,7 +36,14 @@ class Spelling(StrEnum):
     MODE = "mode"
     HASH = "hash"
     SENDER = "sender"
+    DELAY = "delay"
     ALIASES = "aliases"
+    DKIM_KEYS = "dkim_keys"
+    UPSTREAM_DKIM = "upstream_dkim"
+    LIMIT = "limit"
+    PAUSE = "pause"
+    URL = "url"
+    OPTIONS = "options"
 
 
 Duration = Annotated[float, Spelling.DURATION]
@@ -53,6 +63,10 @@ FilePath = Annotated[str, Spelling.FILE]
 """Absolute once the configuration is read; there relative to the configuration's folder."""
 
 
+InDoubt = Literal["retry", "hold", "fail"]
+"""What becomes of mail that was sent whole and never answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class Secret:
     """A secret that does not show itself in a ``repr``, an error or a log."""
@@ -61,6 +75,23 @@ class Secret:
 
     def __str__(self) -> str:
         return "********"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most ``count`` in any ``window`` of that many seconds; ``text`` is how the file spells it."""
+
+    count: int
+    window: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """After ``after`` messages nothing is begun for ``seconds``."""
+
+    after: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +106,12 @@ class SpoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """``[queue]``"""
+    """``[queue]``; ``bounces`` is "default", "off" or the name of an upstream; ``delay_warning`` None: none is sent."""
 
     lifetime: Duration = 5 * 86400.0
     bounce_lifetime: Duration = 86400.0
-    bounces: Literal["default", "off"] = "default"
+    bounces: str = "default"
+    delay_warning: Annotated[float | None, Spelling.DELAY] = 4 * 3600.0
     stop_timeout: Period = 30.0
     backoff: tuple[Duration, ...] = (60.0, 300.0, 900.0, 1800.0, 3600.0)
 
@@ -120,11 +152,73 @@ class UserSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamSettings:
-    """``[upstream.NAME]``; ``password`` is filled from password, password_file, password_env or password_credential."""
+class Provider:
+    """What the preset of an upstream knows of its provider and no key sets.
+
+    ``replies`` is its table of refusals, ``accepted`` finds its id (group ``id``) in the text of a 250, and
+    ``idempotency_header`` is the field by which it knows a message that it has already had.
+    """
+
+    replies: tuple[ReplyRule, ...] = ()
+    accepted: str = ""
+    idempotency_header: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OAuth2Settings:
+    """``oauth2`` of an upstream: where tokens come from, by ``refresh_token`` or else by the client's own secret."""
+
+    token_url: Annotated[str, Spelling.URL] = ""
+    client_id: str = ""
+    client_secret: Secret | None = None
+    refresh_token: Secret | None = None
+    scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DkimKeySettings:
+    """One of ``keys`` of a ``[dkim."DOMAIN"]``; the file was read and its key tried."""
+
+    selector: str
+    key_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class DkimSettings:
+    """``[dkim."DOMAIN"]``: mail whose author is at this very domain is signed with all its keys.
+
+    ``name`` is the domain in lower case; ``unsigned`` says what becomes of its mail that can't be signed.
+    """
 
     name: str
-    kind: Literal["smtp", "simulator"] = "smtp"
+    keys: Annotated[tuple[DkimKeySettings, ...], Spelling.DKIM_KEYS] = ()
+    canonicalization: Literal["relaxed/simple", "relaxed/relaxed", "simple/simple", "simple/relaxed"] = "relaxed/simple"
+    unsigned: Literal["send", "defer", "refuse"] = "send"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamDkimSettings:
+    """``dkim`` of an upstream: how many of our ``signatures`` it takes (None: all), which fields they leave out, as it
+    writes these itself (names in lower case), and whether ours must stand ``alone``: then what the application has
+    signed gets none.
+    """
+
+    signatures: int | None = None
+    leave_out: tuple[str, ...] = ()
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """``[upstream.NAME]``; ``password`` is filled from password, password_file, password_env or password_credential.
+
+    ``provider`` goes with ``preset``.
+    """
+
+    name: str
+    preset: str = "generic"
+    provider: Provider = field(default=Provider(), compare=False, repr=False)
+    kind: Literal["smtp", "ses", "sparkpost", "simulator"] = "smtp"
     host: Annotated[str, Spelling.HOST] = ""
     port: Port = 587
     tls: Literal["none", "starttls", "implicit", "opportunistic"] = "starttls"
@@ -132,9 +226,18 @@ class UpstreamSettings:
     tls_ca: FilePath | None = None
     tls_cert: FilePath | None = None
     tls_key: FilePath | None = None
-    auth: Literal["auto", "plain", "login", "cram-md5"] = "auto"
+    auth: Literal["auto", "plain", "login", "cram-md5", "xoauth2", "oauthbearer"] = "auto"
     username: str | None = None
     password: Secret | None = None
+    oauth2: OAuth2Settings | None = None
+    region: Annotated[str, Spelling.HOST] = ""
+    access_key_id: Secret | None = None
+    secret_access_key: Secret | None = None
+    configuration_set: str | None = None
+    api_key: Secret | None = None
+    endpoint: Annotated[str, Spelling.URL] = ""
+    return_path: Literal["off", "sender"] = "off"
+    options: Annotated[tuple[tuple[str, str | int | bool], ...], Spelling.OPTIONS] = ()
     address_family: Literal["any", "ipv4", "ipv6"] = "any"
     source_addresses: tuple[Annotated[str, Spelling.IP], ...] = ()
     max_connections: Count = 10
@@ -149,6 +252,12 @@ class UpstreamSettings:
     connect_timeout: Duration = 30.0
     reply_timeout: Duration = 300.0
     final_reply_timeout: Duration = 600.0
+    dkim: Annotated[UpstreamDkimSettings, Spelling.UPSTREAM_DKIM] = UpstreamDkimSettings()
+    in_doubt: InDoubt = "retry"
+    limits: tuple[Annotated[Limit, Spelling.LIMIT], ...] = ()
+    limit_unit: Literal["messages", "recipients"] = "messages"
+    pacing: Literal["burst", "even"] = "burst"
+    pause: Annotated[Pause | None, Spelling.PAUSE] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +277,15 @@ class ControlSettings:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """``[log]``; ``target`` is "stderr" or a file's path."""
+    """``[log]``; ``target`` is "stderr", "journald" or a file's path.
 
+    ``key_file`` holds the key for ``recipients = "hash"``; empty: ``log.key`` beside the spool, as loading fills in.
+    """
+
+    format: Literal["text", "json"] = "text"
     target: Annotated[str, Spelling.LOG] = "stderr"
+    recipients: Literal["full", "hash"] = "full"
+    key_file: Annotated[str, Spelling.PATH] = ""
     tag: Annotated[str, Spelling.TAG] = "postfix"
 
 
@@ -187,3 +302,4 @@ class Settings:
     log: LogSettings = LogSettings()
     users: tuple[UserSettings, ...] = ()
     rewrite: RewriteSettings = RewriteSettings()
+    dkim: tuple[DkimSettings, ...] = ()

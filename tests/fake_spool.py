@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,14 +10,18 @@ from relay.mail import Message, RecipientState, next_queue_number
 from relay.spool import (
     Arrival,
     AttemptRecord,
+    Begun,
     Claimed,
+    Delayed,
     QueuedMessage,
     QueuedRecipient,
+    QuotaRecord,
     Selector,
     Settled,
     Settlement,
     Story,
     Totals,
+    Warned,
 )
 
 _ORDER = ("leased", "waiting", "deferred", "held")
@@ -31,6 +36,8 @@ class _Row:
     attempts: int = 0
     upstream: str | None = None
     detail: str | None = None
+    begun: str | None = None
+    warned: float | None = None
 
     def shown(self, now: float) -> str:
         return "deferred" if self.state == "waiting" and self.due is not None and self.due > now else self.state
@@ -65,6 +72,10 @@ class FakeSpool:
         self.staged: dict[int, dict[int, bytes]] = {}
         self.sent: dict[str, int] = {}
         self.error: Exception | None = None
+        self.quota_gate: asyncio.Event | None = None
+        self.quota_error: Exception | None = None
+        self.quota: dict[str, QuotaRecord] = {}
+        """The latest record of each upstream, which holds only what changed."""
         self.closed = False
         self._last = 0
 
@@ -92,7 +103,64 @@ class FakeSpool:
         self.kept[message.number] = _Kept(message, rows, parts)
 
     async def rescue(self, now: float) -> int:
-        return sum(self._move(kept, {"leased"}, "waiting", now) for kept in self.kept.values())
+        return sum(
+            self._move(kept, {"leased"}, "waiting", now)
+            for kept in self.kept.values()
+            if not any(row.begun for row in kept.rows)
+        )
+
+    async def begun(self) -> list[Begun]:
+        self._check()
+        return [
+            Begun(claimed=self._lease(kept, rows, None), where=where)
+            for kept in self._open()
+            if (rows := [r for r in kept.rows if r.state == "leased" and r.begun]) and (where := rows[0].begun)
+        ]
+
+    async def begin(self, number: int, recipients: Sequence[int], where: str) -> None:
+        self._check()
+        for n in recipients:
+            self.kept[number].rows[n].begun = where
+
+    async def delayed(self, after: int, before: float, limit: int) -> list[Delayed]:
+        self._check()
+        found = []
+        for kept in sorted(self._open(), key=lambda k: k.message.number):
+            message = kept.message
+            rows = [r for r in kept.rows if r.state in {"waiting", "leased"} and r.warned is None]
+            if rows and message.number > after and message.arrived < before and message.envelope.sender:
+                of = {r.n for r in rows}
+                recipients = tuple(r for r in message.envelope.recipients if r.n in of)
+                envelope = replace(message.envelope, recipients=recipients)
+                last = tuple(
+                    next((a for a in reversed(kept.attempts) if a.address == r.address), None) for r in recipients
+                )
+                found.append(Delayed(replace(message, envelope=envelope), last))
+        return found[:limit]
+
+    async def waiting_since(self, before: float) -> float | None:
+        self._check()
+        waiting = [k for k in self._open() if any(r.state in {"waiting", "leased"} for r in k.rows)]
+        return min((k.message.arrived for k in waiting if k.message.arrived >= before), default=None)
+
+    async def warn(self, warned: Sequence[Warned]) -> frozenset[int]:
+        self._check()
+        for each in warned:
+            for n in each.recipients:
+                self.kept[each.number].rows[n].warned = each.at
+            await self.accept(each.notification)
+        return frozenset(each.number for each in warned)
+
+    async def quotas(self) -> dict[str, QuotaRecord]:
+        return dict(self.quota)
+
+    async def record_quota(self, record: QuotaRecord, *, lazy: bool = False) -> None:
+        self._check()
+        if self.quota_gate is not None:
+            await self.quota_gate.wait()
+        if self.quota_error is not None:
+            raise self.quota_error
+        self.quota[record.upstream] = record
 
     async def claim(self, now: float, limit: int, octets: int) -> list[Claimed]:
         self._check()
@@ -189,6 +257,9 @@ class FakeSpool:
             del self.kept[number]
         return len(old)
 
+    async def beat(self) -> None:
+        """It is alive."""
+
     async def close(self) -> None:
         self.closed = True
 
@@ -209,7 +280,7 @@ class FakeSpool:
     @staticmethod
     def _lease(kept: _Kept, rows: list[_Row], content: bytes | None) -> Claimed:
         for row in rows:
-            row.state = "leased"
+            row.state, row.begun = "leased", None
         by_n = {row.n: row for row in rows}
         recipients = tuple(
             replace(r, attempts=by_n[r.n].attempts, last=by_n[r.n].detail or "")
@@ -256,7 +327,10 @@ class FakeSpool:
             return False
         if selector.arrived_before is not None and kept.message.arrived >= selector.arrived_before:
             return False
-        if selector.state is not None and kept.state(now) != selector.state:
+        if selector.state == "dead":
+            if not any(row.state == "held" and (row.detail or "").startswith("dead letter") for row in kept.rows):
+                return False
+        elif selector.state is not None and kept.state(now) != selector.state:
             return False
         return any(
             (selector.recipient is None or row.address.lower() == selector.recipient.lower())

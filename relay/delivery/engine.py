@@ -11,21 +11,27 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from relay.clock import Clock
+from relay.delivery.alarm import Alarm
+from relay.delivery.begun import before_content, left_in_doubt
 from relay.delivery.charging import broke, costs_nothing
+from relay.delivery.expiry import HERE, Expiry
 from relay.delivery.items import Item, Window, weight
 from relay.delivery.lane import Lane
 from relay.delivery.pool import Place
 from relay.delivery.ready import Ready
-from relay.delivery.schedule import plan
-from relay.delivery.settle import Attempt, Ended, Settler, returned
+from relay.delivery.schedule import Plan, plan
+from relay.delivery.settle import Attempt, Ended, Settler
+from relay.delivery.signing import Signing
 from relay.delivery.supply import Supply
-from relay.events import Emit, Notice, Status
-from relay.outcome import Outcome, Scope, Verdict, expired
+from relay.delivery.telling import of_recovery, of_trouble
+from relay.delivery.withdrawal import Withdrawal
+from relay.events import Emit, Notice
+from relay.headers.idempotency import idempotency_field
+from relay.outcome import Outcome, Scope, Verdict
 from relay.settings import QueueSettings
 from relay.spool import PART_SIZE, Arrival, Spool, SpoolError
 from relay.upstream import DeliveryRequest, Finished
@@ -35,7 +41,6 @@ MAX_TRIES: Final = 5
 """Sessions that may break under a message before it is charged an attempt."""
 LAST_RECORDS: Final = 2.0
 """Seconds that recording may take at the end, beyond the grace."""
-_HERE: Final = Attempt("", "none", 1, (0.0, 0.0, 0.0, 0.0))
 
 
 class Engine:
@@ -62,10 +67,11 @@ class Engine:
         self._window = Window()
         self._supply = Supply(spool, self._window, clock, emit, self._take)
         self._settler = Settler(spool, settings, clock, emit, self, reporter=reporter, chance=chance)
+        self.signing = Signing(spool, self._signed, self._unsent)
         self._tasks: list[asyncio.Task[None]] = []
-        self._wake_timer: asyncio.TimerHandle | None = None
-        self._wakes = 0.0
-        self._look_again = 0.0
+        self._alarm = Alarm(self._dispatch)
+        self._expiry = Expiry(self._ready, self._settler, clock, self._alarm, self._why_waiting)
+        self._withdrawal = Withdrawal(spool, clock, self._ready, self._window, self._supply, self._settler, self._take)
         self._stopping = False
         self._landed = asyncio.Event()
 
@@ -86,6 +92,8 @@ class Engine:
         rescued = await self._spool.rescue(self._clock.now())
         if rescued:
             self._emit(Notice(self._clock.now(), "qmgr", f"{rescued} recipients of an ended process made due"))
+        for ended in await left_in_doubt(self._spool, self._supply.leased, self.lanes):
+            self._settler.put(ended)
         self._tasks = [
             self._loop.create_task(self._settler.run(), name="settler"),
             self._loop.create_task(self._supply.run(), name="supply"),
@@ -138,56 +146,81 @@ class Engine:
         if not self._ready or self._stopping or self._settler.stuck is not None:
             return
         now = self._loop.time()
-        planned = plan([lane.circuit for lane in self.lanes], now)
-        for index in planned.probe:
-            self.lanes[index].probe()
-        if planned.wake_at is not None:
-            self._wake_at(planned.wake_at)
-        if planned.use is None:
-            self._expire_ready(now)
-        elif self._ready.any:
-            self._fill(self.lanes[planned.use], self._ready.any, now)
+        while self._ready.any:
+            lane = self._usable(self.lanes, now)
+            if lane is None:
+                self._expiry.look(now)
+                break
+            self._fill(lane, self._ready.any, now)
+            if not lane.is_spent:
+                break
         if self._ready.by_lane:
             self._fill_others(now)
+
+    def _usable(self, lanes: Sequence[Lane], now: float) -> Lane | None:
+        """The first of ``lanes`` that may have mail now; what is to be done about the others is done."""
+        planned = self._plan(lanes, now)
+        for index in planned.probe:
+            lanes[index].probe()
+        if planned.wake_at is not None:
+            self._alarm.set(planned.wake_at)
+        return None if planned.use is None else lanes[planned.use]
+
+    @staticmethod
+    def _plan(lanes: Sequence[Lane], now: float) -> Plan:
+        spent = {n: lane.permits.free_at() for n, lane in enumerate(lanes) if lane.permits and lane.permits.is_spent}
+        return plan([lane.circuit for lane in lanes], now, spent)
 
     def _fill_others(self, now: float) -> None:
         """What only some upstreams can have waits for these, be they down."""
         lanes = {lane.name: lane for lane in self.lanes}
         for name, queue in list(self._ready.by_lane.items()):
-            lane = lanes[name]
-            planned = plan([lane.circuit], now)
-            if planned.use is not None:
-                self._fill(lane, queue, now)
-            elif planned.probe:
-                lane.probe()
-            elif planned.wake_at is not None:
-                self._wake_at(planned.wake_at)
-                self._expire_ready(now)
+            if self._usable([lanes[name]], now) is not None:
+                self._fill(lanes[name], queue, now)
+            if lanes[name].is_spent or not lanes[name].circuit.closed:
+                self._expiry.look(now)
         self._ready.tidy()
 
     def _fill(self, lane: Lane, queue: deque[Item], now: float) -> None:
         behind = 0
+        permits = lane.permits
         wall = self._clock.now()
         while queue:
-            if self._is_expired(queue[0], wall):
-                self._expire(queue.popleft())
+            if self._expiry.is_over(queue[0], wall):
+                self._expiry.expire(queue.popleft())
                 continue
             where = lane.place
             if where is Place.NOWHERE:
                 break
+            if self.signing.prefix(queue[0], lane.name) is None:
+                self.signing.begin(queue.popleft(), lane.name)
+                continue
+            room = lane.max_recipients
+            if permits is not None:
+                room = permits.recipients(min(room, len(queue[0].message.envelope.recipients)))
+                if not room:
+                    # Another connection is of no use for what is at its limit, or waits for the disk.
+                    if behind:
+                        lane.grow(behind)
+                    return
             behind += where is Place.CHAINED
             item = queue.popleft()
-            rest = item.split(lane.max_recipients)
+            rest = item.split(room)
             if rest is not None:
                 queue.appendleft(rest)
+            if permits is not None:
+                item.permit = permits.take(len(item.message.envelope.recipients))
             self._begin(lane, item, now)
-        demand = behind + len(queue)
+        demand = behind + (len(queue) if permits is None else permits.connections(len(queue)))
         if demand:
             lane.grow(demand)
 
     def _begin(self, lane: Lane, item: Item, now: float) -> None:
         read_part = None if item.content is not None else partial(self._spool.content, item.number)
-        request = DeliveryRequest(item.message, item.content, item.parts, read_part)
+        begins = before_content(self._spool, item.message, lane.upstream.destination, lane.limits.in_doubt)
+        prefix = idempotency_field(lane.limits.idempotency_header, item.message, item.content)
+        prefix += self.signing.prefix(item, lane.name) or b""
+        request = DeliveryRequest(item.message, item.content, item.parts, read_part, prefix, before_content=begins)
         item.request = request
         item.begun = now
         self._flying[id(request)] = item
@@ -197,29 +230,30 @@ class Engine:
             # A bug of ours must neither stop the others nor be tried in a loop: an attempt of this message.
             _log.exception("message %s can't be begun", item.message.queue_id)
             del self._flying[id(request)]
-            item.request = None
+            item.landed(content_sent=True)  # as far as anybody knows
             outcome = Outcome(Verdict.DEFERRED, Scope.MESSAGE, "4.3.0", "internal error")
             outcomes = (outcome,) * len(item.message.envelope.recipients)
             self._settle(item, outcomes, lane, Finished(request, outcomes, lane.upstream.destination))
 
-    def _wake_at(self, when: float) -> None:
-        timer = self._wake_timer
-        if timer is not None and self._wakes <= when:
-            return
-        if timer is not None:
-            timer.cancel()
-        self._wakes = when  # uvloop gives a Handle without when() where the delay rounds to nothing
-        self._wake_timer = self._loop.call_at(when, self._woken)
+    def _signed(self, item: Item, upstream: str) -> None:
+        if any(lane.name == upstream for lane in self.lanes):
+            self._ready.put_back(item, upstream)
+            self._dispatch()
+        else:
+            self._take([item])
 
-    def _woken(self) -> None:
-        self._wake_timer = None  # a timer may fire a little early: it is set anew then
+    def _unsent(self, item: Item, outcome: Outcome) -> None:
+        self._settler.put(Ended(item, [outcome] * len(item.message.envelope.recipients), HERE))
+
+    def permits_came(self) -> None:
+        """Permits that a limit had left are written, and so of use."""
         self._dispatch()
 
     # -- LaneOwner --------------------------------------------------------------------------------------------------
     def finished(self, lane: Lane, finished: Finished) -> None:
         """A request has its outcomes: settle what is decided, put back what cost nothing."""
         item = self._flying.pop(id(finished.request))
-        item.request = None
+        item.landed(content_sent=finished.content_sent)
         outcomes = finished.outcomes
         if outcomes[0].unfit and (successor := self._successor(lane, item)) is not None:
             item.unfit |= {lane.name}
@@ -265,36 +299,21 @@ class Engine:
 
     def trouble(self, lane: Lane, outcome: Outcome) -> None:
         """An upstream can't be used just now."""
-        self._emit(
-            Notice(self._clock.now(), "smtp", f"upstream {lane.name} is {lane.state}: {outcome.detail}", warning=True)
-        )
+        self._emit(of_trouble(self._clock.now(), lane, outcome))
+
+    def recovered(self, lane: Lane) -> None:
+        """It can be used again."""
+        self._emit(of_recovery(self._clock.now(), lane))
 
     # -- endings ----------------------------------------------------------------------------------------------------
     def _settle(self, item: Item, outcomes: Sequence[Outcome], lane: Lane, finished: Finished) -> None:
         queued = max(0.0, item.begun - item.active - finished.setup)
         delays = (item.waited, queued, finished.setup, finished.transmission)
-        self._settler.put(Ended(item, outcomes, Attempt(lane.name, finished.relay, finished.conn_use, delays)))
+        how = (finished.relay, finished.conn_use, delays, lane.limits.in_doubt, finished.passes_dsn)
+        self._settler.put(Ended(item, outcomes, Attempt(lane.name, *how)))
 
-    def _is_expired(self, item: Item, now: float) -> bool:
-        return now >= self._settler.expires(item.message)
-
-    def _expire(self, item: Item) -> None:
-        why = next((lane.last_error for lane in self.lanes if lane.last_error and not lane.circuit.closed), None)
-        outcomes = [expired(recipient.last or why or "") for recipient in item.message.envelope.recipients]
-        attempt = replace(_HERE, delays=(item.waited, self._loop.time() - item.active, 0.0, 0.0))
-        self._settler.put(Ended(item, outcomes, attempt, Status.EXPIRED))
-
-    def _expire_ready(self, at: float) -> None:
-        """While everything is down lifetimes run on: looked at once a second at the most."""
-        if at < self._look_again:
-            return
-        self._look_again = at + 1.0
-        now = self._clock.now()
-        for item in self._ready.without(lambda item: self._is_expired(item, now)):
-            self._expire(item)
-        nearest = min((self._settler.expires(item.message) for item in self._ready), default=None)
-        if nearest is not None:
-            self._wake_at(at + max(1.0, nearest - now))
+    def _why_waiting(self) -> str:
+        return next((lane.last_error for lane in self.lanes if lane.last_error and not lane.circuit.closed), "")
 
     def committed(self, ended: Sequence[Ended], next_due: float | None) -> None:
         """These are recorded: their room is free, what was deferred falls due then."""
@@ -310,8 +329,10 @@ class Engine:
     @property
     def preferred(self) -> Lane | None:
         """The lane that takes waiting mail now."""
-        planned = plan([lane.circuit for lane in self.lanes], self._loop.time())
-        return None if planned.use is None else self.lanes[planned.use]
+        now = self._loop.time()
+        planned = self._plan(self.lanes, now)
+        use = plan([lane.circuit for lane in self.lanes], now).use if planned.use is None else planned.use
+        return None if use is None else self.lanes[use]
 
     @property
     def in_flight(self) -> frozenset[int]:
@@ -333,46 +354,18 @@ class Engine:
 
     async def withdraw(self, numbers: frozenset[int]) -> None:
         """Give leased messages that are not in a session back to the spool, due now; to be done while paused."""
-        await self._supply.quiet()
-        taken = self._ready.without(lambda item: item.number in numbers)
-        if taken:
-            # Shielded: who asked may go away, but what was taken out must arrive somewhere.
-            await asyncio.shield(self._loop.create_task(self._back_or_kept(taken)))
-
-    async def _back_or_kept(self, items: list[Item]) -> None:
-        try:
-            await self._give_back(items)
-        except SpoolError:
-            self._take(items)  # still leased, still ours
-            raise
+        await self._withdrawal.withdraw(numbers)
 
     async def fail(self, numbers: Sequence[int], outcome: Outcome) -> int:
         """Fail what waits or is held of these messages, as an operator's decision, with a bounce; how many messages."""
-        await self.withdraw(frozenset(numbers))
-        return await asyncio.shield(self._loop.create_task(self._fail(numbers, outcome)))
-
-    async def _fail(self, numbers: Sequence[int], outcome: Outcome) -> int:
-        leased = await self._spool.lease(numbers)
-        for each in leased:
-            item = self._supply.leased(each)
-            self._settler.put(Ended(item, [outcome] * len(item.message.envelope.recipients), _HERE))
-        await self._settler.drained()
-        return len(leased)
-
-    async def _give_back(self, items: Sequence[Item]) -> None:
-        now = self._clock.now()
-        await self._spool.settle([returned(item, now) for item in items])
-        for item in items:
-            if item.octets:
-                self._window.free(item.octets)
+        return await self._withdrawal.fail(numbers, outcome)
 
     # -- the end ----------------------------------------------------------------------------------------------------
     async def stop(self, grace: float) -> None:
         """Begin nothing more; wait up to ``grace`` seconds for what is in flight, break off the rest, record all."""
         self._stopping = True
         self._supply.stop()
-        if self._wake_timer is not None:
-            self._wake_timer.cancel()
+        self._alarm.stop()
         for lane in (*self.lanes, *self._retiring):
             lane.retire()
         if self._flying:
@@ -387,7 +380,7 @@ class Engine:
             # leased then is rescued at the next start.
             async with asyncio.timeout(LAST_RECORDS):
                 await self._settler.drained()
-                await self._give_back(self._ready.without(lambda _: True))
+                await self._withdrawal.give_back_all()
         except (TimeoutError, SpoolError):
             _log.error("not all outcomes could be recorded: what is unrecorded is tried again after the next start")
         for task in self._tasks:

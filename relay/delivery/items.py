@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from relay.delivery.permits import Permit
 from relay.mail import Message
 from relay.spool import PART_SIZE
 from relay.upstream import DeliveryRequest
@@ -21,8 +22,8 @@ class Item:
 
     ``active`` is monotonic seconds when the queue took it, ``waited`` the seconds from its arrival to then. ``tries``
     counts sessions that broke under it without an attempt being charged. ``octets`` is what it counts in the window (0
-    for a part that was split off). ``unfit`` names upstreams whose server can't have it. ``begun`` and
-    ``request`` belong to the session that has it now.
+    for a part that was split off). ``unfit`` names upstreams whose server can't have it. ``begun``,
+    ``request`` and ``permit`` belong to the session that has it now.
     """
 
     message: Message
@@ -36,11 +37,19 @@ class Item:
     begun: float = 0.0
     request: DeliveryRequest | None = None
     unfit: frozenset[str] = frozenset()
+    permit: Permit | None = None
 
     @property
     def number(self) -> int:
         """The queue number."""
         return self.message.number
+
+    def landed(self, *, content_sent: bool) -> None:
+        """No session has it any more."""
+        self.request = None
+        if self.permit is not None:
+            self.permit.ended(content_sent=content_sent)
+            self.permit = None
 
     def split(self, limit: int) -> Item | None:
         """Keep the first ``limit`` recipients; the others as an item of their own, None where all fit."""

@@ -7,27 +7,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final, Literal, Protocol
 
 from relay.delivery.backoff import Circuit
+from relay.delivery.permits import Permits
 from relay.delivery.pool import Place, PoolView, place, to_open
-from relay.outcome import Command, Outcome, Scope, unavailable
+from relay.outcome import Outcome, Scope, Trouble, Verdict, unavailable
+from relay.settings import InDoubt
 from relay.upstream import DeliveryRequest, Finished, Session, Upstream, UpstreamUnavailable
 
 _log = logging.getLogger(__name__)
 _PROBING: Final = float("inf")
-"""``retry_at`` while a probe is under way."""
+"""``retry_at`` while a probe is under way: a connection, or the one message of a trial."""
+CROWDED: Final = 60.0
+"""Seconds that no more connections are opened than there were when the upstream said that they are too many."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """What one upstream is given at a time."""
+    """What one upstream is given at a time, and what becomes of mail that it leaves in doubt.
+
+    ``authenticates``: each connection is a login. ``idempotency_header`` is the field that names a message to it.
+    """
 
     max_connections: int
     max_recipients: int
+    in_doubt: InDoubt = "retry"
+    authenticates: bool = False
+    idempotency_header: str = ""
 
 
 class LaneOwner(Protocol):
@@ -45,25 +57,41 @@ class LaneOwner(Protocol):
         """The upstream was found unusable just now."""
         ...
 
+    def recovered(self, lane: Lane) -> None:
+        """It is of use again, as a message's reply shows."""
+        ...
+
 
 class Lane:
-    """``chance`` gives random numbers in [0, 1) for jitter."""
+    """``chance`` gives random numbers in [0, 1) for jitter, ``wall`` Unix seconds."""
 
-    def __init__(self, upstream: Upstream, limits: LaneLimits, owner: LaneOwner, chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        limits: LaneLimits,
+        owner: LaneOwner,
+        chance: Callable[[], float],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self.upstream = upstream
         self.limits = limits
         self.max_recipients = limits.max_recipients
+        self.permits: Permits | None = None
         self.circuit = Circuit()
         self.last_error: str | None = None
         self._owner = owner
         self._chance = chance
+        self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._sessions: dict[Session, bool] = {}  # whether a request got an answer there
         self._idle: list[Session] = []
         self._chainable: deque[Session] = deque()
         self._connects: set[asyncio.Task[None]] = set()
         self._fruitless = 0  # sessions running that ended in trouble before any answer
-        self._paused = False
+        self._trial: DeliveryRequest | None = None
+        self._told: Outcome | None = None  # the refusal that was heard last
+        self._ceiling = limits.max_connections
+        self._crowded_until = 0.0
         self._closing = False
 
     @property
@@ -74,9 +102,29 @@ class Lane:
     @property
     def state(self) -> Literal["up", "down", "paused"]:
         """``up``, ``down`` or ``paused``, as ``relay status`` shows it."""
-        if self.circuit.closed:
-            return "up"
-        return "paused" if self._paused else "down"
+        if self.circuit.trouble is not None:
+            return "paused"
+        return "up" if self.circuit.closed else "down"
+
+    @property
+    def condition(self) -> str:
+        """The state in words, with why and until when where it pauses."""
+        retry_at, trouble = self.circuit.retry_at, self.circuit.trouble
+        if trouble is None:
+            if self._loop.time() < self._crowded_until:
+                return f"{self.state} with no more than {self._ceiling} connections for {CROWDED:g} s"
+            return self.state
+        if retry_at is None or retry_at == _PROBING:
+            return f"paused ({trouble}), being tried"
+        if retry_at <= self._loop.time():
+            return f"paused ({trouble}), to be tried with the next message"
+        until = datetime.fromtimestamp(self._wall() + retry_at - self._loop.time()).astimezone()
+        return f"paused ({trouble}) until {until.isoformat(' ', 'seconds')}"
+
+    @property
+    def explanation(self) -> str | None:
+        """What was last wrong; while it pauses with why and until when."""
+        return f"{self.condition}: {self.last_error}" if self.circuit.trouble is not None else self.last_error
 
     @property
     def connections(self) -> int:
@@ -91,8 +139,8 @@ class Lane:
     # -- giving it work ---------------------------------------------------------------------------------------------
     @property
     def place(self) -> Place:
-        """Where the next request would go."""
-        return place(self._view())
+        """Where the next request would go; while one message is on trial no other one does."""
+        return place(self._view()) if self.circuit.closed else Place.NOWHERE
 
     def begin(self, request: DeliveryRequest) -> None:
         """Hand ``request`` to a session; only where :attr:`place` is somewhere."""
@@ -101,24 +149,45 @@ class Lane:
             session.begin(request)
         finally:
             self._file(session)
+        if self.circuit.on_trial:
+            self._trial = request
+            self.circuit = replace(self.circuit, retry_at=_PROBING)
+            self._loop.call_soon(self._owner.changed, self)  # the others need not wait for it
 
     def grow(self, demand: int) -> None:
         """Open sessions for ``demand`` requests that found none."""
-        if self._closing:
+        if self._closing or not self.circuit.closed:
             return
-        for _ in range(to_open(self._view(), demand)):
+        count = to_open(self._view(), 1 if self.circuit.on_trial else demand)
+        if self.limits.authenticates:
+            count = min(count, self._logins())
+        for _ in range(count):
             self._connects.add(self._loop.create_task(self._connect()))
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether a limit of ours forbids it another message now."""
+        return self.permits is not None and self.permits.is_spent
+
+    def _logins(self) -> int:
+        """Logins that may be begun: one until it has succeeded, then as many as may fail at the same time."""
+        left = self.circuit.logins_left(self._loop.time())
+        return max(0, (left if self._sessions else min(left, 1)) - len(self._connects))
 
     def probe(self) -> None:
         """Try a down upstream with one session: one that was opened meanwhile, else a new one."""
         if self._closing or self._connects:
             return
         if self._idle:
-            self.circuit = Circuit(self.circuit.failures)
+            self.circuit = self.circuit.reopened()
             self._loop.call_soon(self._owner.changed, self)
         else:
-            self.circuit = Circuit(self.circuit.failures, _PROBING)
+            self.circuit = replace(self.circuit, retry_at=_PROBING)
             self._connects.add(self._loop.create_task(self._connect()))
+
+    def succeed(self, other: Lane) -> None:
+        """Take the place of an upstream of the same name: refused logins count on, as its provider counts them."""
+        self.circuit = other.circuit.inherited(self._loop.time())
 
     def retire(self) -> None:
         """Open nothing more; sessions end once nothing is in flight."""
@@ -137,13 +206,10 @@ class Lane:
             session.abort(why)
 
     def _view(self) -> PoolView:
-        return PoolView(
-            len(self._idle),
-            len(self._chainable),
-            len(self._sessions),
-            len(self._connects),
-            self.limits.max_connections,
-        )
+        most = self.limits.max_connections
+        if self._crowded_until and self._loop.time() < self._crowded_until:
+            most = min(most, self._ceiling)
+        return PoolView(len(self._idle), len(self._chainable), len(self._sessions), len(self._connects), most)
 
     def _file(self, session: Session) -> None:
         """Put a session where its next request finds it; it stands in neither list before."""
@@ -160,12 +226,12 @@ class Lane:
             session = await self.upstream.connect(self)
         except UpstreamUnavailable as error:
             self._connects.discard(task)
-            self._fail(error.outcome)
+            self._fail(error.outcome, len(self._sessions))
             return
         except Exception:  # noqa: BLE001 - a bug in connecting must not end the relay
             _log.exception("connecting to upstream %s failed in an unforeseen way", self.name)
             self._connects.discard(task)
-            self._fail(unavailable("internal error while connecting", "4.3.0"))
+            self._fail(unavailable("internal error while connecting", "4.3.0"), len(self._sessions))
             return
         # No longer counted as connecting before anybody is told that there is a session.
         self._connects.discard(task)
@@ -175,32 +241,67 @@ class Lane:
         if self._closing:
             session.retire()
             return
-        if self.circuit.retry_at == _PROBING:
-            self.circuit = Circuit(self.circuit.failures)  # up again; forgotten once a request is answered
+        if self.circuit.retry_at == _PROBING and self._trial is None:
+            refused = self.circuit.trouble is not None
+            self.circuit = self.circuit.connected()  # the failures are forgotten once a request is answered
+            if refused and self.circuit.trouble is None:
+                self._owner.recovered(self)
+        elif self.circuit.refused and self.limits.authenticates:
+            self.circuit = replace(self.circuit, refused=())
         self._file(session)
         self._owner.changed(self)
 
-    def _fail(self, outcome: Outcome) -> None:
+    def _fail(self, outcome: Outcome, others: int) -> None:
+        """``others`` counts the sessions that are not concerned."""
         self.last_error = outcome.detail
-        # Connects that fail together are one failure.
-        if self.circuit.closed or self.circuit.retry_at == _PROBING:
-            self._paused = _is_account(outcome)
-            self.circuit = self.circuit.failed(self._loop.time(), self._chance())
+        now = self._loop.time()
+        if outcome.trouble is Trouble.CONNECTIONS and others:
+            if self.circuit.retry_at == _PROBING and self._trial is None:
+                self.circuit = self.circuit.reopened()
+            if now >= self._crowded_until or self._ceiling > others:
+                self._ceiling, self._crowded_until = others, now + CROWDED
+                self._owner.trouble(self, outcome)
+        elif self.circuit.closed or self.circuit.retry_at == _PROBING:
+            wait = outcome.wait if outcome.until is None else outcome.until - self._wall()
+            self.circuit = self.circuit.failed(now, self._chance(), outcome.trouble, wait)
+            self._trial = None
             self._owner.trouble(self, outcome)
+        elif outcome.trouble is Trouble.AUTH:
+            # Connects that fail together are one failure, but as many logins.
+            self.circuit = self.circuit.login_refused(now)
         self._owner.changed(self)
 
     # -- SessionObserver --------------------------------------------------------------------------------------------
     def finished(self, session: Session, finished: Finished) -> None:
         """A request has all its outcomes."""
+        self._learn(session, finished)
         scopes = {outcome.scope for outcome in finished.outcomes}
         if scopes & {Scope.RECIPIENT, Scope.MESSAGE} and not all(o.in_doubt for o in finished.outcomes):
             if session in self._sessions:  # an ended one may still tell of what it could not have
                 self._sessions[session] = True
             self._fruitless = 0
-            if self.circuit.failures and self.circuit.closed:
-                self.circuit = Circuit()
         self._refile(session)
         self._owner.finished(self, finished)
+
+    def _learn(self, session: Session, finished: Finished) -> None:
+        """What the outcomes say of the upstream, before anybody sends it something more."""
+        refusal = next((o for o in finished.outcomes if o.scope is Scope.UPSTREAM), None)
+        trial = self._trial is finished.request
+        if trial:
+            self._trial = None
+        if refusal is not None:
+            self._told = refusal
+            self._fail(refusal, len(self._sessions.keys() - {session}))
+        elif self.circuit.failures and (self.circuit.closed or self.circuit.retry_at == _PROBING):
+            if self.circuit.trouble is None:
+                proof = self.circuit.closed and any(_is_own(o) for o in finished.outcomes)
+            else:
+                proof = any(o.verdict is Verdict.RELAYED or _judges_content(o) for o in finished.outcomes)
+            if proof:
+                self.circuit = self.circuit.answered()
+                self._owner.recovered(self)
+            elif trial:
+                self.circuit = self.circuit.reopened()  # it told nothing: the next message is the trial
 
     def capacity_changed(self, session: Session) -> None:
         """It may take more."""
@@ -211,8 +312,9 @@ class Lane:
         """The session is over, without trouble where ``why`` is None."""
         self._unfile(session)
         answered = self._sessions.pop(session, True)
-        if why is not None and not self._closing and self._is_upstreams_trouble(session, why, answered=answered):
-            self._fail(why)
+        news = why is not None and why is not self._told and not self._closing
+        if why is not None and news and self._is_upstreams_trouble(session, why, answered=answered):
+            self._fail(why, len(self._sessions))
         else:
             self._owner.changed(self)
 
@@ -239,8 +341,11 @@ class Lane:
             self._idle.remove(session)
 
 
-def _is_account(outcome: Outcome) -> bool:
-    """Whether the upstream is there and it is us it refuses (authentication), so that it is *paused*, not *down*."""
-    return outcome.reply is not None and (
-        outcome.reply.code in {530, 535, 538, 454} or outcome.detail.endswith(f"{Command.AUTH} command)")
-    )
+def _is_own(outcome: Outcome) -> bool:
+    """Whether it is a recipient's or a message's own, by the server's word."""
+    return outcome.scope in {Scope.RECIPIENT, Scope.MESSAGE} and not outcome.in_doubt
+
+
+def _judges_content(outcome: Outcome) -> bool:
+    """Whether the server has looked at the message, as it would not where it refuses us."""
+    return outcome.scope is Scope.MESSAGE and outcome.reply is not None

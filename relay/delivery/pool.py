@@ -6,8 +6,9 @@ chained another session is worth opening, up to the upstream's ``max_connections
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from relay.value import dataclass
 
 
 class Place(Enum):

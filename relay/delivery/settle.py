@@ -9,63 +9,87 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
-from relay.bounce import Failure, bounce, wants_bounce
+from relay.bounce import RecipientReport, wants
 from relay.clock import Clock
 from relay.delivery.backoff import next_due
+from relay.delivery.doubt import decided, is_held
 from relay.delivery.items import Item
-from relay.events import Accepted, Attempted, Bounced, Emit, Event, Expired, Removed, Status, spell_delays
-from relay.mail import Envelope, Message, Recipient, RecipientState, queue_id
+from relay.delivery.notifying import OFF, Notifier, told
+from relay.events import (
+    Attempted,
+    Emit,
+    Event,
+    Expired,
+    Notice,
+    Notification,
+    Removed,
+    Status,
+    spell_delays,
+)
+from relay.mail import Message, Recipient, RecipientState, queue_id
 from relay.outcome import Outcome, Verdict
-from relay.settings import QueueSettings
+from relay.settings import InDoubt, QueueSettings
 from relay.spool import Arrival, Settled, Settlement, Spool, SpoolBroken, SpoolError
+from relay.value import dataclass
 
 _log = logging.getLogger(__name__)
 RETRY: Final = 1.0
 """Seconds between tries to record a batch that the spool could not take."""
-_HEAD: Final = 65_536
-"""Octets of the original that a bounce looks for header fields in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """How and where the outcomes came about."""
+    """How and where the outcomes came about; ``upstream`` is "" where nothing was attempted.
+
+    ``in_doubt`` is that upstream's policy; ``passes_dsn``: the server heard what the application asked of RFC 3461.
+    """
 
     upstream: str
     relay: str
     conn_use: int
     delays: tuple[float, float, float, float]
+    in_doubt: InDoubt = "retry"
+    passes_dsn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An item with one outcome per recipient of its envelope."""
+    """An item with one outcome per recipient of its envelope. ``by_operator``: it was decided, not tried."""
 
     item: Item
     outcomes: Sequence[Outcome]
     attempt: Attempt
     status: Status | None = None
+    by_operator: bool = False
 
 
 def settled(
-    recipient: Recipient, outcome: Outcome, attempt: Attempt, status: Status, now: float, expires: float, due: float
+    recipient: Recipient,
+    outcome: Outcome,
+    attempt: Attempt,
+    status: Status,
+    due: float,
+    *,
+    dead: bool = False,
 ) -> Settled:
-    """The row of one recipient after ``outcome``; ``due`` is used where it was deferred."""
-    state = _STATE[outcome.verdict]
-    when = min(due, max(expires, now)) if state is RecipientState.WAITING else None
+    """The row of one recipient after ``outcome``; ``due`` is used where it was deferred. ``dead``: it failed and nobody
+    can be told, so an operator has it.
+    """
+    held = dead or is_held(outcome, attempt.in_doubt)
+    state = RecipientState.HELD if held else _STATE[outcome.verdict]
     return Settled(
         n=recipient.n,
         address=recipient.address,
         state=state,
         attempts=recipient.attempts + 1,
-        due=when,
+        due=due if state is RecipientState.WAITING else None,
         upstream=attempt.upstream,
         relay=attempt.relay,
         status=status.value,
         dsn=outcome.dsn,
-        detail=outcome.detail,
+        detail=f"dead letter: {outcome.detail}" if dead else outcome.detail,
         delays=spell_delays(attempt.delays),
     )
 
@@ -77,6 +101,12 @@ def returned(item: Item, now: float) -> Settlement:
         for r in item.message.envelope.recipients
     )
     return Settlement(item.number, item.nrcpt, now, rows)
+
+
+def expires(message: Message, settings: QueueSettings) -> float:
+    """Unix seconds from which on it isn't tried any more: its lifetime's end, or the application's own deadline."""
+    end = message.arrived + (settings.lifetime if message.envelope.sender else settings.bounce_lifetime)
+    return end if message.not_after is None else min(end, message.not_after)
 
 
 class SettlerOwner(Protocol):
@@ -106,7 +136,7 @@ class Settler:
         self._clock = clock
         self._emit = emit
         self._owner = owner
-        self._reporter = reporter
+        self._notifier = Notifier(spool, reporter)
         self._chance = chance
         self._waiting: list[Ended] = []
         self._bell = asyncio.Event()
@@ -179,14 +209,20 @@ class Settler:
     async def _settlement(self, ended: Ended, now: float) -> tuple[Settlement, list[Event]]:
         item, attempt = ended.item, ended.attempt
         message = item.message
-        expires = self.expires(message)
+        outcomes = [decided(outcome, attempt.in_doubt) for outcome in ended.outcomes]
+        end = self.expires(message)
         rows: list[Settled] = []
         events: list[Event] = []
-        failures: list[Failure] = []
-        for recipient, outcome in zip(message.envelope.recipients, ended.outcomes, strict=True):
+        dead = False
+        for recipient, outcome in zip(message.envelope.recipients, outcomes, strict=True):
             status = ended.status or _STATUS[outcome.verdict]
-            due = next_due(recipient.attempts + 1, now, expires, self.settings.backoff, self._chance())
-            rows.append(settled(recipient, outcome, attempt, status, now, expires, due))
+            due = end
+            if outcome.verdict is Verdict.DEFERRED:
+                due = next_due(recipient.attempts + 1, now, end, self.settings.backoff, self._chance())
+            # A notification that fails has nobody left to tell, unless it was an operator who failed it.
+            dies = message.is_notification and outcome.verdict is Verdict.FAILED and not ended.by_operator
+            rows.append(settled(recipient, outcome, attempt, status, due, dead=dies))
+            dead = dead or dies
             events.append(
                 Attempted(
                     now,
@@ -202,55 +238,45 @@ class Settler:
                     outcome.in_doubt,
                 )
             )
-            if outcome.verdict is Verdict.FAILED and wants_bounce(message.envelope, recipient):
-                failures.append(Failure(recipient, outcome, attempt.relay))
         if ended.status is Status.EXPIRED:
             events.insert(0, Expired(now, message.queue_id, message.envelope.sender))
-        bounces: tuple[Arrival, ...] = ()
-        if failures and self.settings.bounces != "off":
-            arrival = await self._bounce(item, failures, now)
-            bounces = (arrival,)
-            events.append(Bounced(now, message.queue_id, arrival.message.queue_id))
-            events.append(_accepted(arrival, now))
+        if dead:
+            events.append(Notice(now, "bounce", f"{message.queue_id}: {_DEAD}", warning=True))
+        notifications = await self._notifications(ended, outcomes, now)
+        for kind, arrival in notifications:
+            events.extend(told(kind, arrival, now))
+        bounces = tuple(arrival for _, arrival in notifications)
         return Settlement(item.number, item.nrcpt, now, tuple(rows), bounces), events
+
+    async def _notifications(
+        self, ended: Ended, outcomes: Sequence[Outcome], now: float
+    ) -> list[tuple[Notification, Arrival]]:
+        """What the sender is told of this settlement: one notification of failures, one of successes."""
+        item, attempt = ended.item, ended.attempt
+        message = item.message
+        if not message.envelope.sender or self.settings.bounces == OFF:
+            return []
+        reports: dict[Notification, list[RecipientReport]] = {}
+        for recipient, outcome in zip(message.envelope.recipients, outcomes, strict=True):
+            kind = _TOLD[outcome.verdict]
+            if kind is None or not wants(kind, message.envelope, recipient):
+                continue
+            # RFC 3461 §5.2.1: a server that offers DSN heard the same request, and tells by itself.
+            if kind is Notification.SUCCESS and attempt.passes_dsn:
+                continue
+            at = now if attempt.upstream else None
+            reports.setdefault(kind, []).append(RecipientReport(recipient, outcome, attempt.relay, at))
+        return [
+            (kind, await self._notifier.arrival(kind, message, item.content, each, self.settings, now=now))
+            for kind, each in reports.items()
+        ]
 
     def expires(self, message: Message) -> float:
         """Unix seconds from which on it isn't tried any more: its lifetime's end, or the application's own deadline."""
-        settings = self.settings
-        end = message.arrived + (settings.lifetime if message.envelope.sender else settings.bounce_lifetime)
-        return end if message.not_after is None else min(end, message.not_after)
-
-    async def _bounce(self, item: Item, failures: list[Failure], now: float) -> Arrival:
-        message = item.message
-        head = item.content
-        if head is None:
-            try:
-                head = await self._spool.content(message.number, 0)
-            except SpoolBroken:
-                raise
-            except SpoolError:
-                head = b""
-        number = self._spool.allocate(now)
-        content, message_id = bounce(
-            message, head[:_HEAD], failures, reporter=self._reporter, bounce_id=queue_id(number), now=now
-        )
-        envelope = Envelope("", (Recipient(0, message.envelope.sender),), smtputf8=message.envelope.smtputf8)
-        return Arrival(Message(number, envelope, len(content), now, message_id), content, bounce_of=message.queue_id)
+        return expires(message, self.settings)
 
 
-def _accepted(arrival: Arrival, now: float) -> Accepted:
-    message = arrival.message
-    return Accepted(
-        now,
-        message.queue_id,
-        None,
-        message.message_id,
-        message.envelope.sender,
-        message.size,
-        len(message.envelope.recipients),
-        arrival.bounce_of,
-    )
-
+_DEAD: Final = "the notification can't be delivered and is kept as a dead letter (relay queue list --state dead)"
 
 _STATUS: Final = {
     Verdict.RELAYED: Status.SENT,
@@ -262,4 +288,10 @@ _STATE: Final = {
     Verdict.RELAYED: RecipientState.RELAYED,
     Verdict.DEFERRED: RecipientState.WAITING,
     Verdict.FAILED: RecipientState.FAILED,
+}
+
+_TOLD: Final = {
+    Verdict.RELAYED: Notification.SUCCESS,
+    Verdict.DEFERRED: None,
+    Verdict.FAILED: Notification.FAILURE,
 }

@@ -13,11 +13,12 @@ Times are Unix seconds (float). Verbs are coroutines of the event loop's thread;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from typing import Final, Protocol
 
 from relay.mail import Envelope, Message, RecipientState
+from relay.value import dataclass
 
 PART_SIZE: Final = 256 * 1024
 """Octets of content in one row at the most; larger content is staged part by part before it is accepted."""
@@ -103,10 +104,58 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """What an ended process had under lease with its content on the way to ``where`` ("name[host]:port"): in doubt."""
+
+    claimed: Claimed
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """A message that waits, its envelope with the recipients whose delay the sender wants to hear of and has not yet;
+    ``last`` is the last attempt of each, None where there was none.
+    """
+
+    message: Message
+    last: tuple[AttemptRecord | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """The sender of message ``number`` is told, by ``notification``, that these recipients' mail is delayed."""
+
+    number: int
+    recipients: tuple[int, ...]
+    at: float
+    notification: Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaRecord:
+    """What was used of one upstream's limits: by window (seconds) and bucket, on the clock of the boot named ``boot``,
+    as of ``at`` on that clock and ``wall`` Unix seconds; ``granted`` may have been used since.
+
+    To be written, ``windows`` holds the buckets that changed; what stood there goes where ``anew``, else what is below
+    ``oldest`` in each window.
+    """
+
+    upstream: str
+    granted: int
+    boot: str
+    at: float
+    wall: float
+    windows: Mapping[float, Sequence[tuple[int, int]]]
+    anew: bool = True
+    oldest: Mapping[float, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Selector:
     """Which open messages an operator means: all conditions hold; empty means none unless ``everything``.
 
-    ``after`` leaves out the numbers up to it: large answers are read page by page.
+    ``after`` leaves out the numbers up to it: large answers are read page by page. The state "dead" means what is held
+    because it is a notification that could not be delivered.
     """
 
     numbers: tuple[int, ...] = ()
@@ -198,7 +247,39 @@ class Spool(Protocol):
 
     # -- delivery ---------------------------------------------------------------------------------------------------
     async def rescue(self, now: float) -> int:
-        """Make what an ended process held under lease waiting and due; how many recipients that were."""
+        """Make what an ended process held under lease waiting and due; how many recipients that were. What it had begun
+        (:meth:`begin`) stays leased: see :meth:`begun`.
+        """
+        ...
+
+    async def begun(self) -> list[Begun]:
+        """What is leased and begun: after a rescue, what an ended process left in doubt. To be settled."""
+        ...
+
+    async def begin(self, number: int, recipients: Sequence[int], where: str) -> None:
+        """Durable on return: the content for these leased recipients is about to leave for ``where``."""
+        ...
+
+    async def delayed(self, after: int, before: float, limit: int) -> list[Delayed]:
+        """Mail that arrived before ``before`` and waits, its sender not told of that; numbers above ``after``."""
+        ...
+
+    async def waiting_since(self, before: float) -> float | None:
+        """Arrival of the oldest message that waits and arrived after ``before``."""
+        ...
+
+    async def warn(self, warned: Sequence[Warned]) -> frozenset[int]:
+        """Accept notifications of delay and remember it; the numbers of the messages that still waited: no
+        notification of another is accepted. May raise SpoolFull.
+        """
+        ...
+
+    async def quotas(self) -> dict[str, QuotaRecord]:
+        """What was used of the limits, by upstream."""
+        ...
+
+    async def record_quota(self, record: QuotaRecord, *, lazy: bool = False) -> None:
+        """Durable on return; ``lazy`` waits up to some 20 ms for the company of an accept. Writing it twice is well."""
         ...
 
     async def claim(self, now: float, limit: int, octets: int) -> list[Claimed]:
@@ -271,6 +352,10 @@ class Spool(Protocol):
         """Forget the stories of messages that were done and arrived before ``before``; how many went."""
         ...
 
+    async def beat(self) -> None:
+        """Return once whatever writes has answered: a sign of life that writes nothing."""
+        ...
+
     async def close(self) -> None:
         """Commit what waits and let the spool go."""
         ...
@@ -280,10 +365,13 @@ __all__ = [
     "PART_SIZE",
     "Arrival",
     "AttemptRecord",
+    "Begun",
     "Claimed",
+    "Delayed",
     "Envelope",
     "QueuedMessage",
     "QueuedRecipient",
+    "QuotaRecord",
     "Selector",
     "Settled",
     "Settlement",
@@ -295,4 +383,5 @@ __all__ = [
     "SpoolLocked",
     "Story",
     "Totals",
+    "Warned",
 ]

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from relay.mail import Message
+from relay.mail import NO_SIGNATURE, Message
 from relay.spool import PART_SIZE, Arrival, SpoolError
 from relay.spool.library import sqlite3
+from relay.spool.manyrows import Inserts, ManyRows
 from relay.spool.schema import CONTENT_SHIFT
 from relay.spool.transaction import Transaction, milliseconds
 
 MAX_PARTS: Final = 1 << CONTENT_SHIFT
 
-_MESSAGE: Final = (
-    "INSERT INTO message (id, arrived, sender, size, body, smtputf8, ret, envid, message_id, client, nrcpt, parts,"
-    " bounce_of, not_after, upstream_wanted, priority, tag, idempotency_key)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_MESSAGES: Final = Inserts(
+    "message",
+    "id, arrived, sender, size, body, smtputf8, ret, envid, message_id, client, nrcpt, parts, bounce_of, not_after,"
+    " upstream_wanted, priority, tag, idempotency_key",
 )
-_RECIPIENT: Final = (
-    "INSERT INTO recipient (message, n, address, notify, orcpt, state, due, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_CONTENT: Final = "INSERT INTO content (id, octets) VALUES (?, ?)"
+_RECIPIENTS: Final = Inserts("recipient", "message, n, address, notify, orcpt, state, due, attempts")
+_CONTENTS: Final = ManyRows("INSERT INTO content (id, octets)", 2)
+_CONTENT: Final = _CONTENTS.text(1)
+_SIGNATURES: Final = Inserts("signature", "message, fields, profile, body_hash")
 _STAGED: Final = "SELECT count(*), max(id), total(length(octets)) FROM content WHERE id BETWEEN ? AND ?"
 _STAGING: Final = "INSERT OR IGNORE INTO staging (message) VALUES (?)"
 _PUBLISH: Final = "DELETE FROM staging WHERE message = ?"
@@ -29,8 +30,10 @@ _DISCARD: Final = "DELETE FROM content WHERE id BETWEEN ? AND ?"
 
 
 def accept(tx: Transaction, arrival: Arrival) -> None:
-    """Enter a message with its recipients and its content; a staged one is published by dropping its mark."""
-    fault = tx.fault
+    """Enter a message with its recipients and its content; a staged one is published by dropping its mark.
+
+    The rows wait for :func:`write`, which comes before the transaction's end.
+    """
     message = arrival.message
     number = message.number
     envelope = message.envelope
@@ -39,18 +42,19 @@ def accept(tx: Transaction, arrival: Arrival) -> None:
     if parts > MAX_PARTS:
         raise SpoolError(f"a message has at most {MAX_PARTS} parts")
     arrived = milliseconds(message.arrived)
+    recipients = envelope.recipients
     row = (
         number,
         arrived,
         envelope.sender,
         message.size,
         str(envelope.body),
-        envelope.smtputf8,
+        int(envelope.smtputf8),
         envelope.ret,
         envelope.envid,
         message.message_id,
         message.client,
-        len(envelope.recipients),
+        len(recipients),
         parts,
         arrival.bounce_of,
         None if message.not_after is None else milliseconds(message.not_after),
@@ -59,30 +63,54 @@ def accept(tx: Transaction, arrival: Arrival) -> None:
         message.tag,
         message.idempotency_key,
     )
-    tx.execute(_MESSAGE, row)
-    if fault is not None:
-        fault("accept.message")
+    tx.new_messages.append(row)
+    signatures = message.signatures
+    if signatures is not None and signatures.profile != NO_SIGNATURE:
+        tx.new_signatures.append((number, signatures.fields, signatures.profile, signatures.body_hash))
     state = "leased" if arrival.leased else "waiting"
-    rows = [(number, r.n, r.address, r.notify, r.orcpt, state, arrived, r.attempts) for r in envelope.recipients]
-    if len(rows) == 1:
-        tx.execute(_RECIPIENT, rows[0])
-    else:
-        tx.executemany(_RECIPIENT, rows)
-    if fault is not None:
-        fault("accept.recipients")
-    first = number << CONTENT_SHIFT
+    for r in recipients:
+        tx.new_recipients.append((number, r.n, r.address, r.notify, r.orcpt, state, arrived, r.attempts))
     if content is not None:
+        first = number << CONTENT_SHIFT
         if parts == 1:
-            tx.execute(_CONTENT, (first, content))
+            tx.new_contents.append((first, content))
         else:
-            pieces = (content[part * PART_SIZE : (part + 1) * PART_SIZE] for part in range(parts))
-            tx.executemany(_CONTENT, ((first + part, piece) for part, piece in enumerate(pieces)))
+            tx.new_contents.extend(
+                (first + part, content[part * PART_SIZE : (part + 1) * PART_SIZE]) for part in range(parts)
+            )
         tx.written += len(content)
-        if fault is not None:
-            fault("accept.content")
     tx.messages += 1
     tx.octets += message.size
     tx.last = max(tx.last, number)
+
+
+def write(tx: Transaction) -> None:
+    """Write the rows of all that was accepted in this transaction."""
+    fault = tx.fault
+    _MESSAGES.execute(tx.execute, tx.new_messages)
+    if fault is not None:
+        fault("accept.message")
+    _RECIPIENTS.execute(tx.execute, tx.new_recipients)
+    if fault is not None:
+        fault("accept.recipients")
+    if tx.new_signatures:
+        _SIGNATURES.execute(tx.execute, tx.new_signatures)
+        if fault is not None:
+            fault("accept.signatures")
+    if not tx.new_contents:
+        return
+    some: list[tuple[int, bytes]] = []
+    octets = 0
+    # SQLite copies what a statement is given: no more of it than a part at a time.
+    for row in tx.new_contents:
+        some.append(row)
+        octets += len(row[1])
+        if octets >= PART_SIZE:
+            _CONTENTS.execute(tx.execute, some)
+            some, octets = [], 0
+    _CONTENTS.execute(tx.execute, some)
+    if fault is not None:
+        fault("accept.content")
 
 
 def stage(tx: Transaction, number: int, part: int, octets: bytes) -> None:

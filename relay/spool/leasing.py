@@ -7,8 +7,10 @@ starts was leased by one that ended.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
+from relay.mail import Signatures
 from relay.spool import Claimed
 from relay.spool.rows import MESSAGE_COLUMNS, RECIPIENT_COLUMNS, message_of, recipient_of
 from relay.spool.schema import CONTENT_SHIFT
@@ -17,7 +19,10 @@ from relay.spool.transaction import Transaction
 CLAIMED_RECIPIENTS: Final = 5000
 """Recipients after which a claim takes no further message, whatever its limit: it must stay short."""
 
-RESCUE: Final = "UPDATE recipient SET state = 'waiting', due = min(due, ?) WHERE state = 'leased' AND due IS NOT NULL"
+RESCUE: Final = (
+    "UPDATE recipient SET state = 'waiting', due = min(due, ?)"
+    " WHERE state = 'leased' AND due IS NOT NULL AND begun IS NULL"
+)
 # In the order of recipient_open, so that it reads no more than it returns.
 DUE: Final = "SELECT message FROM recipient WHERE state = 'waiting' AND due <= ? ORDER BY due LIMIT ?"
 _MESSAGE: Final = (
@@ -27,7 +32,10 @@ _MESSAGE: Final = (
 # The unary + keeps the planner on the primary key: recipient_open would be read from its start.
 MESSAGE: Final = f"{_MESSAGE} AND +recipient.state = 'waiting' AND +recipient.due <= ? ORDER BY recipient.n"
 NAMED: Final = f"{_MESSAGE} AND +recipient.state IN ('waiting', 'held') ORDER BY recipient.n"
-LEASE: Final = "UPDATE recipient SET state = 'leased' WHERE message = ? AND n = ?"
+LEASE: Final = "UPDATE recipient SET state = 'leased', begun = NULL WHERE message = ? AND n = ?"
+SIGNATURES: Final = (
+    "SELECT message, fields, profile, body_hash FROM signature WHERE message IN (SELECT value FROM json_each(?))"
+)
 CONTENT: Final = "SELECT octets FROM content WHERE id = ?"
 NEXT_DUE: Final = "SELECT due FROM recipient WHERE state = 'waiting' AND due IS NOT NULL ORDER BY due LIMIT 1"
 
@@ -35,7 +43,7 @@ _MESSAGE_WIDTH: Final = MESSAGE_COLUMNS.count(",") + 1
 
 
 def rescue(tx: Transaction, now: int) -> int:
-    """Leased recipients become waiting and due, those that waited longest first; how many."""
+    """Leased recipients become waiting and due, those that waited longest first; how many. What was begun stays."""
     rescued = tx.execute(RESCUE, (now,)).rowcount
     if tx.fault is not None:
         tx.fault("rescue.recipients")
@@ -64,7 +72,21 @@ def claim(tx: Transaction, now: int, limit: int, octets: int) -> list[Claimed]:
     tx.executemany(LEASE, leases)
     if tx.fault is not None:
         tx.fault("claim.recipients")
-    return claimed
+    return _signed(tx, claimed)
+
+
+def _signed(tx: Transaction, claimed: list[Claimed]) -> list[Claimed]:
+    """With the signatures that are kept; what has none is as nobody had looked at it."""
+    listed = f"[{','.join(str(each.message.number) for each in claimed)}]"
+    found = {row[0]: Signatures(bytes(row[1]), row[2], row[3]) for row in tx.execute(SIGNATURES, (listed,)).fetchall()}
+    if not found:
+        return claimed
+    return [
+        replace(each, message=replace(each.message, signatures=signatures))
+        if (signatures := found.get(each.message.number)) is not None
+        else each
+        for each in claimed
+    ]
 
 
 def lease(tx: Transaction, numbers: Sequence[int]) -> list[Claimed]:

@@ -69,7 +69,7 @@ def open_database(spool: Path, fault: Callable[[str], None] | None = None) -> Op
     fresh = _prepare_file(spool)
     connection = None
     try:
-        connection = sqlite3.connect(spool, timeout=BUSY_TIMEOUT, isolation_level=None, cached_statements=256)
+        connection = sqlite3.connect(spool, timeout=BUSY_TIMEOUT, isolation_level=None, cached_statements=512)
         _configure(connection, spool, fresh=fresh)
         if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
             migrate(connection)
@@ -111,7 +111,7 @@ def _prepare_file(spool: Path) -> bool:
         if status.st_nlink > 1:
             raise SpoolDamaged(f"{spool} has a second name: its write-ahead log would be lost under the other")
         if status.st_size:
-            _check_header(spool, os.pread(descriptor, _HEADER, 0))
+            check_header(spool, os.pread(descriptor, _HEADER, 0))
         # Also where somebody made it before us with a wider mode; SQLite gives the same mode to -wal and -shm.
         if stat.S_IMODE(status.st_mode) != 0o600:
             os.fchmod(descriptor, 0o600)
@@ -126,7 +126,7 @@ def _prepare_file(spool: Path) -> bool:
     return not status.st_size
 
 
-def _check_header(spool: Path, header: bytes) -> None:
+def check_header(spool: Path, header: bytes) -> None:
     """The database header (sqlite.org/fileformat2.html §1.3): application_id stands at octet 68."""
     if len(header) < _HEADER or not header.startswith(_MAGIC):
         raise SpoolDamaged(f"{spool} is not a database")

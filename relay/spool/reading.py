@@ -25,6 +25,9 @@ SLICE: Final = 200
 STATES: Final = ("leased", "waiting", "deferred", "held")
 """A message's state is the first of these that one of its recipients has."""
 
+DEAD: Final = "dead"
+"""A selector's word for held notifications that could not be delivered."""
+
 _RANK: Final = "CASE recipient.state WHEN 'leased' THEN 0 WHEN 'waiting' THEN 1 + (recipient.due > :now) ELSE 3 END"
 # A message with one open recipient counts as that one's row; only those with several need grouping.
 _OPEN: Final = "FROM recipient INDEXED BY recipient_open WHERE due IS NOT NULL"
@@ -119,7 +122,7 @@ def story(connection: sqlite3.Connection, number: int, now: int) -> Story | None
 
 def selection(selector: Selector, now: int) -> tuple[str, dict[str, Any]] | None:
     """The statement that gives a selector's numbers, with its values; None where it selects nothing."""
-    if replace(selector, after=0) == Selector() or selector.state not in {None, *STATES}:
+    if replace(selector, after=0) == Selector() or selector.state not in {None, DEAD, *STATES}:
         return None
     terms = ["recipient.due IS NOT NULL", "recipient.message > :after"]
     values: dict[str, Any] = {"after": selector.after}
@@ -141,18 +144,22 @@ def selection(selector: Selector, now: int) -> tuple[str, dict[str, Any]] | None
     if selector.arrived_before is not None:
         terms.append("message.arrived < :before")
         values["before"] = round(selector.arrived_before * 1000)
-    if selector.state is not None:
+    state = selector.state
+    if state == DEAD:
+        state = "held"
+        terms.append("message.bounce_of IS NOT NULL AND recipient.status IN ('bounced', 'expired')")
+    if state is not None:
         # Few are leased or held: recipient_open finds them. Many wait: in the order of their numbers (hence the +),
         # as sorting a million would take longer than it takes to find the first hundred.
-        few = selector.state in {"leased", "held"}
-        terms.append(f"recipient.state = '{selector.state}'" if few else "+recipient.state = 'waiting'")
+        few = state in {"leased", "held"}
+        terms.append(f"recipient.state = '{state}'" if few else "+recipient.state = 'waiting'")
         terms.append(f"{_RANK} = :rank")
         # And no other recipient of the message outranks this one.
         terms.append(
             f"NOT EXISTS (SELECT 1 FROM recipient AS other WHERE other.message = recipient.message"  # noqa: S608
             f" AND +other.due IS NOT NULL AND {_RANK.replace('recipient.', '+other.')} < :rank)"
         )
-        values.update(rank=STATES.index(selector.state), now=now)
+        values.update(rank=STATES.index(state), now=now)
     statement = (
         "SELECT DISTINCT recipient.message FROM recipient CROSS JOIN message ON message.id = recipient.message"  # noqa: S608
         f" WHERE {' AND '.join(terms)} ORDER BY recipient.message LIMIT :limit"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x52454C59
 """``RELY`` in the file's header (sqlite.org/fileformat2.html §1.2.8): this file is a spool of ours."""
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 5
 """``PRAGMA user_version`` of the schema below; a later one belongs to a later release and is refused."""
 
 CONTENT_SHIFT: Final = 12
@@ -149,6 +149,45 @@ _CONTROLS: Final = (
     "ALTER TABLE message ADD COLUMN idempotency_key TEXT",
 )
 
+# What delivery must not forget between the attempts: content begun (in doubt), a delay that the sender was told of.
+_OUTCOMES: Final = (
+    "ALTER TABLE recipient ADD COLUMN begun TEXT",
+    "ALTER TABLE recipient ADD COLUMN warned INTEGER",
+)
+
+_SIGNATURE: Final = """
+CREATE TABLE signature (                 -- our DKIM signatures of a message; they go with its content
+    message   INTEGER PRIMARY KEY,
+    fields    BLOB NOT NULL,             -- DKIM-Signature fields, as they go before the content
+    profile   TEXT NOT NULL,             -- what kind of upstream they were made for
+    body_hash TEXT NOT NULL              -- its canonicalisation, a colon, the hash
+)"""
+
+# 12 bits: CONTENT_SHIFT. The first part stands for all.
+_SIGNATURE_GONE: Final = """
+CREATE TRIGGER signature_gone AFTER DELETE ON content WHEN old.id & 4095 = 0
+BEGIN DELETE FROM signature WHERE message = old.id >> 12; END"""
+
+_SIGNATURES: Final = (_SIGNATURE, _SIGNATURE_GONE)
+
+_QUOTA: Final = """
+CREATE TABLE quota (                     -- an upstream's limits, as of the last write
+    upstream TEXT    PRIMARY KEY,
+    boot     TEXT    NOT NULL,           -- the boot whose clock "at" and the buckets are of
+    at       REAL    NOT NULL,           -- seconds since that boot
+    wall     INTEGER NOT NULL,
+    granted  INTEGER NOT NULL CHECK (granted >= 0) -- permits that may have been used since
+) WITHOUT ROWID"""
+
+_QUOTA_USE: Final = """
+CREATE TABLE quota_use (
+    upstream TEXT    NOT NULL,
+    window   INTEGER NOT NULL,           -- milliseconds
+    bucket   INTEGER NOT NULL,           -- of a thousandth of the window, counted from the boot
+    used     INTEGER NOT NULL CHECK (used > 0),
+    PRIMARY KEY (upstream, window, bucket)
+) WITHOUT ROWID"""
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the file to SCHEMA_VERSION, each step in its own transaction; raises sqlite3.Error."""
@@ -167,5 +206,23 @@ def migrate(connection: sqlite3.Connection) -> None:
         for statement in _CONTROLS:
             database.execute(statement)
         database.execute("PRAGMA user_version = 2")
+
+    @migrations(name="0003_quota")
+    def _third(database: Database) -> None:
+        for statement in (_QUOTA, _QUOTA_USE):
+            database.execute(statement)
+        database.execute("PRAGMA user_version = 3")
+
+    @migrations(name="0004_signatures")
+    def _fourth(database: Database) -> None:
+        for statement in _SIGNATURES:
+            database.execute(statement)
+        database.execute("PRAGMA user_version = 4")
+
+    @migrations(name="0005_outcomes")
+    def _fifth(database: Database) -> None:
+        for statement in _OUTCOMES:
+            database.execute(statement)
+        database.execute("PRAGMA user_version = 5")
 
     migrations.apply(Database(connection, recursive_triggers=False))

@@ -11,13 +11,18 @@ from typing import Any, Final
 
 from relay.mail import RecipientState
 from relay.spool import Arrival, Settled, Settlement
-from relay.spool.accepting import accept, content_range
+from relay.spool.accepting import MAX_PARTS, accept
+from relay.spool.manyrows import ManyRows
+from relay.spool.schema import CONTENT_SHIFT
 from relay.spool.transaction import LeaseGone, Transaction, milliseconds
 
 # (message, n) is unique, so the planner looks no further than the primary key; state is checked on the row found.
-OUTCOME: Final = (
-    "UPDATE recipient SET state = ?, due = ?, attempts = ?, upstream = ?, relay = ?, status = ?, dsn = ?, detail = ?,"
-    " delays = ?, at = ? WHERE message = ? AND n = ? AND +state = 'leased'"
+# A due time of -1 stands for none, as NULL is dear to bind.
+OUTCOMES: Final = ManyRows(
+    "UPDATE recipient SET state = column3, due = nullif(column4, -1), attempts = column5, upstream = column6,"
+    " relay = column7, status = column8, dsn = column9, detail = column10, delays = column11, at = column12 FROM (",
+    12,
+    ") WHERE message = column1 AND n = column2 AND +state = 'leased'",
 )
 GIVEN_BACK: Final = "UPDATE recipient SET state = ?, due = ? WHERE message = ? AND n = ? AND +state = 'leased'"
 ATTEMPT: Final = (
@@ -26,7 +31,10 @@ ATTEMPT: Final = (
 )
 STILL_OPEN: Final = "SELECT 1 FROM recipient WHERE message = ? AND +due IS NOT NULL LIMIT 1"
 SIZES: Final = "SELECT count(*), total(size) FROM message WHERE id IN (SELECT value FROM json_each(?))"
-CONTENT_GONE: Final = "DELETE FROM content WHERE id BETWEEN ? AND ?"
+CONTENTS_GONE: Final = (
+    "DELETE FROM content WHERE id IN (SELECT content.id FROM json_each(?) AS done CROSS JOIN content"  # noqa: S608
+    f" ON content.id BETWEEN done.value << {CONTENT_SHIFT} AND (done.value << {CONTENT_SHIFT}) + {MAX_PARTS - 1})"
+)
 
 _DONE: Final = frozenset({RecipientState.RELAYED, RecipientState.FAILED})
 
@@ -85,14 +93,11 @@ def settle(tx: Transaction, settlements: Sequence[Settlement]) -> frozenset[int]
 
 def finish(tx: Transaction, numbers: Iterable[int]) -> None:
     """Messages whose last recipient is done: the contents go, the sums follow; the story stays."""
-    ranges = [content_range(number) for number in numbers]
-    messages, octets = tx.execute(SIZES, (f"[{','.join(str(number) for number in numbers)}]",)).fetchone()
+    listed = (f"[{','.join(map(str, numbers))}]",)
+    messages, octets = tx.execute(SIZES, listed).fetchone()
     tx.messages -= messages
     tx.octets -= int(octets)
-    if len(ranges) == 1:
-        tx.execute(CONTENT_GONE, ranges[0])
-    else:
-        tx.executemany(CONTENT_GONE, ranges)
+    tx.execute(CONTENTS_GONE, listed)
     if tx.fault is not None:
         tx.fault("finish.content")
 
@@ -105,7 +110,7 @@ def _write(
 ) -> None:
     changed = 0
     if outcomes:
-        changed += tx.executemany(OUTCOME, outcomes).rowcount
+        changed += OUTCOMES.execute(tx.execute, outcomes)
         if tx.fault is not None:
             tx.fault("settle.outcomes")
     if given_back:
@@ -135,8 +140,10 @@ def _leased(tx: Transaction, settlement: Settlement, taken: set[tuple[int, int]]
 
 def _outcome_row(settled: Settled, due: int | None, at: int, number: int) -> tuple[Any, ...]:
     return (
-        settled.state.value,
-        due,
+        number,
+        settled.n,
+        str(settled.state),
+        -1 if due is None else due,
         settled.attempts,
         settled.upstream,
         settled.relay,
@@ -145,8 +152,6 @@ def _outcome_row(settled: Settled, due: int | None, at: int, number: int) -> tup
         settled.detail,
         settled.delays,
         at,
-        number,
-        settled.n,
     )
 
 

@@ -12,12 +12,15 @@ from functools import partial
 from pathlib import Path
 
 from relay.clock import Clock
-from relay.mail import next_queue_number
+from relay.mail import arrived_of, next_queue_number
 from relay.settings import SpoolSettings
 from relay.spool import (
     Arrival,
+    Begun,
     Claimed,
+    Delayed,
     QueuedMessage,
+    QuotaRecord,
     Selector,
     Settlement,
     SpoolBroken,
@@ -25,9 +28,13 @@ from relay.spool import (
     SpoolFull,
     Story,
     Totals,
+    Warned,
     accepting,
+    delays,
+    doubt,
     leasing,
     operating,
+    quota,
     reading,
     settling,
 )
@@ -36,7 +43,7 @@ from relay.spool.opening import Opened, make_folder, open_database
 from relay.spool.operation import Change
 from relay.spool.reader import Reader
 from relay.spool.room import Ballast, Room
-from relay.spool.transaction import milliseconds
+from relay.spool.transaction import Transaction, milliseconds
 from relay.spool.writer import Writer
 
 
@@ -141,6 +148,14 @@ class SqliteSpool:
         rescued: int = await self._writer.submit(partial(leasing.rescue, now=milliseconds(now)))
         return rescued
 
+    async def quotas(self) -> dict[str, QuotaRecord]:
+        """As of the last commit."""
+        return await self._contents.read(quota.quotas)
+
+    async def record_quota(self, record: QuotaRecord, *, lazy: bool = False) -> None:
+        """One transaction; never refused for want of room."""
+        await self._writer.submit(partial(quota.record, record=record), lazy=lazy)
+
     async def claim(self, now: float, limit: int, octets: int) -> list[Claimed]:
         """Fewer than ``limit`` also where messages have very many recipients: ask ``next_due`` for what is left."""
         if limit <= 0:
@@ -163,6 +178,35 @@ class SqliteSpool:
         work = partial(settling.settle, settlements=settlements)
         done: frozenset[int] = await self._writer.submit(work, lazy=True)
         return done
+
+    async def begun(self) -> list[Begun]:
+        """To be called once, after the rescue and before the first lease."""
+        found: list[Begun] = await self._writer.submit(doubt.begun)
+        return found
+
+    async def begin(self, number: int, recipients: Sequence[int], where: str) -> None:
+        """Shares its commit with all that wait at that moment."""
+        await self._writer.submit(partial(doubt.begin, number=number, recipients=recipients, where=where))
+
+    async def delayed(self, after: int, before: float, limit: int) -> list[Delayed]:
+        """Passes over the open index from ``after`` on."""
+        upto = next_queue_number(0, before) - 1
+        return await self._operators.read(partial(delays.delayed, after=after, upto=upto, limit=limit))
+
+    async def waiting_since(self, before: float) -> float | None:
+        """Reads the whole index of open recipients: a fraction of a second per million."""
+        number = await self._operators.read(partial(delays.waiting_since, after=next_queue_number(0, before) - 1))
+        return None if number is None else arrived_of(number)
+
+    async def warn(self, warned: Sequence[Warned]) -> frozenset[int]:
+        """Notifications of delay need room by max_size and min_free_disk: nobody's mail is lost without them."""
+        self._check_writer()
+        size = sum(each.notification.message.size for each in warned)
+        self._room.reserve(size)
+        finished = partial(self._accepted, size)
+        work = partial(delays.warn, warned=warned)
+        told: frozenset[int] = await self._writer.submit(work, grows=True, octets=size, finished=finished)
+        return told
 
     async def next_due(self, now: float) -> float | None:  # noqa: ARG002  (the port's; a due time is its own answer)
         """The earliest due time of a waiting recipient."""
@@ -226,6 +270,10 @@ class SqliteSpool:
             swept += count
         return swept
 
+    async def beat(self) -> None:
+        """An empty transaction behind what waits: no page is written, nothing is synced."""
+        await self._writer.submit(_nothing)
+
     async def close(self) -> None:
         """Commit what waits and let the spool go; harmless when repeated."""
         if isinstance(self._writer.failure, SpoolBroken):
@@ -270,6 +318,10 @@ class SqliteSpool:
         for upstream, messages in change.sent.items():
             sent[upstream] = sent.get(upstream, 0) + messages
         self._totals = Totals(self._totals.messages + change.messages, self._totals.octets + change.octets, sent)
+
+
+def _nothing(_tx: Transaction) -> None:
+    """The verb that only asks whether verbs are run."""
 
 
 def _slices(numbers: Sequence[int]) -> Iterator[Sequence[int]]:

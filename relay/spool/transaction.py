@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from relay.spool.library import sqlite3
 
@@ -12,7 +13,21 @@ class Transaction:
     batch with it failed: then it does without shortcuts.
     """
 
-    __slots__ = ("alone", "execute", "executemany", "fault", "last", "messages", "octets", "sent", "written")
+    __slots__ = (
+        "alone",
+        "execute",
+        "executemany",
+        "fault",
+        "last",
+        "messages",
+        "new_contents",
+        "new_messages",
+        "new_recipients",
+        "new_signatures",
+        "octets",
+        "sent",
+        "written",
+    )
 
     def __init__(
         self, connection: sqlite3.Connection, fault: Callable[[str], None] | None, *, alone: bool = False
@@ -31,6 +46,13 @@ class Transaction:
         """The highest queue number that came in."""
         self.sent: dict[str, int] = {}
         """Messages relayed, by upstream."""
+        self.new_messages: list[tuple[Any, ...]] = []
+        """Rows that come in with the transaction's last statements, together: of messages, of their recipients, of
+        their contents and of our signatures.
+        """
+        self.new_recipients: list[tuple[Any, ...]] = []
+        self.new_contents: list[tuple[int, bytes]] = []
+        self.new_signatures: list[tuple[Any, ...]] = []
 
 
 class LeaseGone(Exception):

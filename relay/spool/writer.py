@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from relay.clock import Clock
 from relay.spool import SpoolBroken, SpoolError, SpoolFull
+from relay.spool.accepting import write
 from relay.spool.checkpointing import RECOVERY_PAUSE, Checkpointer, Disk
 from relay.spool.errors import SpoolBusy, translate
 from relay.spool.library import sqlite3
@@ -233,6 +234,8 @@ class Writer:
             if fault is not None:
                 fault("begin.after")
             results = [work(tx) for work in works]
+            if tx.new_messages:
+                write(tx)
             if tx.messages or tx.octets or tx.last:
                 connection.execute(_TOTALS, (tx.messages, tx.octets, tx.last))
                 if fault is not None:

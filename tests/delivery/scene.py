@@ -50,6 +50,7 @@ class FakeSession:
         self.transactions = 0
         self.max_recipients = 0
         self.retired = self.aborted = False
+        self.content_sent = True
 
     @property
     def capacity(self) -> int:
@@ -80,7 +81,7 @@ class FakeSession:
         count = len(request.message.envelope.recipients)
         each = outcomes * count if len(outcomes) == 1 else outcomes
         assert len(each) == count
-        self.observer.finished(self, Finished(request, each, "up[192.0.2.1]:25", self.transactions))
+        self._finished(Finished(request, each, "up[192.0.2.1]:25", self.transactions))
         if self.retired and not self.begun:
             self.observer.ended(self, None)
 
@@ -93,7 +94,10 @@ class FakeSession:
     def answer_quietly(self, outcome: Outcome) -> None:
         request = self.begun.pop(0)
         count = len(request.message.envelope.recipients)
-        self.observer.finished(self, Finished(request, (outcome,) * count, "up[192.0.2.1]:25"))
+        self._finished(Finished(request, (outcome,) * count, "up[192.0.2.1]:25"))
+
+    def _finished(self, finished: Finished) -> None:
+        self.observer.finished(self, replace(finished, content_sent=self.content_sent))
 
 
 class FakeUpstream:

@@ -245,7 +245,7 @@ async def test_what_is_too_old_expires_with_a_bounce(scene: Build) -> None:
     here = await scene(up, settings=with_lifetime(100))
     number = await here.arrives("b@y.test")
     here.clock.wall += 101
-    here.engine._look_again = 0.0
+    here.engine._expiry._next_look = 0.0
     here.engine.changed(here.engine.lanes[0])
     await settle_down()
     assert await here.states(number) == [("failed", 1)]
@@ -468,7 +468,7 @@ async def test_expiry_tells_why_nothing_was_tried(scene: Build) -> None:
     here = await scene(refusing("up"), settings=with_lifetime(100))
     await here.arrives("b@y.test")
     here.clock.wall += 101
-    here.engine._look_again = 0.0
+    here.engine._expiry._next_look = 0.0
     here.engine.changed(here.engine.lanes[0])
     await settle_down()
     assert "Connection refused" in cast("list[Attempted]", here.seen(Attempted))[0].detail

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from relay.delivery.backoff import Circuit
@@ -49,3 +51,10 @@ def test_idle_before_chained_before_nowhere() -> None:
 )
 def test_sessions_are_opened_as_demand_asks(pool: PoolView, demand: int, more: int) -> None:
     assert to_open(pool, demand) == more
+
+
+def test_an_upstream_at_its_limit_is_passed_over_and_waited_for() -> None:
+    assert plan([UP, UP], 10.0, {0: 12.0}) == Plan(1, (), 12.0)
+    assert plan([UP, UP], 10.0, {0: 12.0, 1: 11.0}) == Plan(None, (), 11.0)
+    assert plan([UP], 10.0, {0: math.inf}) == Plan(None, (), None)
+    assert plan([Circuit(1, 11.0), UP], 10.0, {0: 20.0, 1: 12.0}) == Plan(None, (), 11.0)

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from relay.mail import Priority, RecipientState, queue_id
-from relay.spool import PART_SIZE, Arrival, Selector, Spool, SpoolError, SpoolFull, Totals
+from relay.mail import UNSIGNED, Priority, RecipientState, Signatures, queue_id
+from relay.spool import PART_SIZE, Arrival, QuotaRecord, Selector, Spool, SpoolError, SpoolFull, Totals, Warned
 
 from .examples import CONTENT, NOW, arrival, rich, settled, settlement
 
@@ -47,6 +47,21 @@ class SpoolContract:
 
         assert claimed.message == rich(number)
         assert (claimed.nrcpt, claimed.content, claimed.parts) == (2, CONTENT, 1)
+
+    async def test_signatures_stay_beside_the_content(self, opener: Opener) -> None:
+        spool = await opener()
+        signed, unsigned, unseen = (spool.allocate(NOW) for _ in range(3))
+        signatures = Signatures(b"DKIM-Signature: v=1; \xff\r\n", "date,message-id", "simple:hash")
+        await spool.accept(Arrival(replace(rich(signed), signatures=signatures), CONTENT))
+        await spool.accept(Arrival(replace(rich(unsigned), signatures=UNSIGNED), CONTENT))
+        await spool.accept(arrival(unseen))
+        await spool.close()
+        spool = await opener()
+        claimed = {each.message.number: each.message for each in await spool.claim(NOW + 1, 10, 1_000_000)}
+        assert claimed[signed] == replace(rich(signed), signatures=signatures)
+        # That there is none to keep is found out again.
+        assert [claimed[number].signatures for number in (unsigned, unseen)] == [None, None]
+        await spool.close()
 
     async def test_what_the_application_asked_for_is_told_to_whoever_asks(self, spool: Spool) -> None:
         plain, asking, void = (spool.allocate(NOW) for _ in range(3))
@@ -509,3 +524,151 @@ class SpoolContract:
                 await call()
         with pytest.raises(SpoolError):
             spool.check_room(0)
+
+    # -- limits -----------------------------------------------------------------------------------------------------
+
+    async def test_what_was_used_of_limits_is_there_after_reopening(self, opener: Opener) -> None:
+        spool = await opener()
+        assert await spool.quotas() == {}
+        windows = {1.0: [(100_000, 3)], 3600.0: [(-2, 5), (27, 1), (28, 2)]}
+        await spool.record_quota(QuotaRecord("ses", 6, "boot", 100.5, NOW, windows))
+        await spool.record_quota(QuotaRecord("backup", 0, "boot", 101.0, NOW, {}), lazy=True)
+        await spool.close()
+
+        spool = await opener()
+        assert await spool.quotas() == {
+            "ses": QuotaRecord("ses", 6, "boot", 100.5, NOW, windows),
+            "backup": QuotaRecord("backup", 0, "boot", 101.0, NOW, {}),
+        }
+        await spool.close()
+
+    async def test_later_use_replaces_its_buckets_and_old_ones_go(self, spool: Spool) -> None:
+        first = QuotaRecord("ses", 6, "boot", 100.0, NOW, {1.0: [(1, 1)], 60.0: [(1, 1), (2, 2), (3, 3)]})
+        await spool.record_quota(first)
+        await spool.record_quota(replace(first, upstream="other"))
+        changed = {60.0: [(3, 4), (5, 1)]}
+        later = QuotaRecord("ses", 2, "boot", 101.0, NOW + 1, changed, anew=False, oldest={1.0: 2, 60.0: 2})
+        for _ in range(2):
+            await spool.record_quota(later)
+            found = await spool.quotas()
+            assert found["ses"] == QuotaRecord("ses", 2, "boot", 101.0, NOW + 1, {60.0: [(2, 2), (3, 4), (5, 1)]})
+        assert found["other"] == replace(first, upstream="other")
+        await spool.record_quota(QuotaRecord("ses", 0, "next", 1.0, NOW + 2, {60.0: [(1, 1)]}))
+        assert (await spool.quotas())["ses"] == QuotaRecord("ses", 0, "next", 1.0, NOW + 2, {60.0: [(1, 1)]})
+
+    # -- content begun ----------------------------------------------------------------------------------------------
+
+    async def test_what_was_begun_is_not_rescued_but_told_of(self, opener: Opener) -> None:
+        spool = await opener()
+        begun, leased = spool.allocate(NOW), spool.allocate(NOW)
+        await spool.accept(arrival(begun, "a@example.net", "b@example.net", "c@example.net", leased=True))
+        await spool.accept(arrival(leased, leased=True))
+        await spool.begin(begun, [0, 1], "ses[192.0.2.1]:25")
+        await spool.close()
+        for _ in range(2):  # and again, should that process end too
+            spool = await opener()
+            assert await spool.rescue(NOW + 1) in {2, 0}
+            (found,) = await spool.begun()
+            assert found.where == "ses[192.0.2.1]:25"
+            assert found.claimed.message.number == begun
+            assert [r.n for r in found.claimed.message.envelope.recipients] == [0, 1]
+            assert (found.claimed.nrcpt, found.claimed.content) == (3, None)
+            await spool.close()
+        spool = await opener()
+        assert {c.message.number for c in await spool.claim(NOW + 1, 10, 10_000)} == {begun, leased}
+        held = settled(0, HELD, detail="in doubt"), settled(1, FAILED)
+        assert await spool.settle([settlement(begun, *held, nrcpt=3)]) == frozenset()
+        assert await spool.begun() == []
+        story = await spool.story(begun)
+        assert story is not None
+        assert [r.state for r in story.queued.recipients] == ["held", "failed", "leased"]
+        await spool.close()
+
+    async def test_a_new_lease_has_begun_nothing(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, leased=True))
+        await spool.begin(number, [0], "ses[192.0.2.1]:25")
+        await spool.settle([settlement(number, settled(0, WAITING, due=NOW))])
+        assert len(await spool.claim(NOW, 10, 0)) == 1
+        assert await spool.begun() == []
+        assert await spool.rescue(NOW) == 1
+
+    async def test_only_what_is_leased_begins(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number))
+        await spool.begin(number, [0], "ses[192.0.2.1]:25")
+        await spool.lease([number])
+        assert await spool.begun() == []
+
+    # -- delays -----------------------------------------------------------------------------------------------------
+
+    async def test_who_waits_long_and_wants_to_hear_of_it(self, spool: Spool) -> None:
+        numbers = [spool.allocate(NOW + n) for n in range(5)]
+        tried, asked_not, held, null, young = numbers
+        await spool.accept(arrival(tried, "a@example.net", "b@example.net", leased=True))
+        later = settled(0, WAITING, due=NOW + 600, detail="451 4.3.0 later")
+        await spool.settle([settlement(tried, later, settled(1), nrcpt=2, at=NOW + 2)])
+        unwilling = replace(rich(asked_not), envelope=replace(rich(asked_not).envelope, sender="app@example.com"))
+        await spool.accept(Arrival(unwilling, CONTENT))
+        await spool.accept(arrival(held))
+        await spool.hold([held])
+        await spool.accept(arrival(null, sender=""))
+        await spool.accept(arrival(young, leased=True))
+        (found,) = await spool.delayed(0, NOW + 4, 10)
+        assert found.message.number == tried
+        assert [r.address for r in found.message.envelope.recipients] == ["a@example.net"]
+        (last,) = found.last
+        assert last is not None
+        assert (last.at, last.detail, last.relay) == (NOW + 2, "451 4.3.0 later", "ses[192.0.2.1]:25")
+        both = await spool.delayed(0, NOW + 5, 10)
+        assert [each.message.number for each in both] == [tried, young]
+        assert both[1].last == (None,)
+        assert [e.message.number for e in await spool.delayed(0, NOW + 5, 1)] == [tried]
+        assert [e.message.number for e in await spool.delayed(tried, NOW + 5, 1)] == [young]
+        assert await spool.waiting_since(NOW + 3.5) == NOW + 4
+        assert await spool.waiting_since(NOW + 4.5) is None
+
+    async def test_a_delay_is_told_once_with_its_notification(self, opener: Opener) -> None:
+        spool = await opener()
+        number, told = spool.allocate(NOW), spool.allocate(NOW + 60)
+        await spool.accept(arrival(number))
+        notification = arrival(told, "app@example.com", sender="", bounce_of=queue_id(number))
+        assert await spool.warn([Warned(number, (0,), NOW + 60, notification)]) == {number}
+        assert await spool.delayed(0, NOW + 60, 10) == []
+        await spool.close()
+        spool = await opener()
+        assert await spool.delayed(0, NOW + 60, 10) == []
+        assert {c.message.number for c in await spool.claim(NOW + 60, 10, 10_000)} == {number, told}
+        # Once it is done nobody hears that it waits.
+        await spool.settle([settlement(number)])
+        again = arrival(spool.allocate(NOW + 61), "app@example.com", sender="", bounce_of=queue_id(number))
+        assert await spool.warn([Warned(number, (0,), NOW + 61, again)]) == frozenset()
+        assert await spool.story(again.message.number) is None
+        await spool.close()
+
+    async def test_a_warning_takes_no_room_that_mail_needs(self, opener: Opener) -> None:
+        spool = await opener(max_size=2 * len(CONTENT))
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number))
+        large = arrival(spool.allocate(NOW), "app@example.com", sender="", content=CONTENT * 2, bounce_of="1")
+        with pytest.raises(SpoolFull):
+            await spool.warn([Warned(number, (0,), NOW, large)])
+        assert len(await spool.delayed(0, NOW + 60, 10)) == 1
+        await spool.close()
+
+    # -- dead letters -----------------------------------------------------------------------------------------------
+
+    async def test_dead_letters_are_notifications_that_failed(self, spool: Spool) -> None:
+        dead, doubtful, mail = (spool.allocate(NOW) for _ in range(3))
+        await spool.accept(arrival(dead, sender="", leased=True, bounce_of="ABCDEF"))
+        await spool.accept(arrival(doubtful, sender="", leased=True, bounce_of="ABCDEF"))
+        await spool.accept(arrival(mail, leased=True))
+        bounced = replace(settled(0, HELD), status="bounced")
+        await spool.settle([settlement(dead, bounced), settlement(doubtful, settled(0, HELD))])
+        await spool.settle([settlement(mail, bounced)])
+        found = await spool.find(Selector(state="dead"), NOW)
+        assert [queued.message.number for queued in found] == [dead]
+        assert len(await spool.find(Selector(state="held"), NOW)) == 3
+        assert await spool.find(Selector(state="dead", arrived_before=NOW), NOW) == []
+        await spool.release([dead], NOW)
+        assert await spool.find(Selector(state="dead"), NOW) == []

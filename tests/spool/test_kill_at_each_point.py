@@ -69,8 +69,13 @@ async def check_promises(path: Path, promises: list[list[str]]) -> None:
     await spool.rescue(NOW)
     states: dict[int, str] = {}
     for word, *numbers in promises:
-        if word != "points":
+        if word not in {"points", "quota"}:
             states.update((int(number), word) for number in numbers)
+    # What was used of limits: what was promised last, or whole what was on its way.
+    written = [int(number) for word, number, *_ in promises if word == "quota"]
+    quotas = (None, {1.0: [(1, 1), (2, 2)]}, {1.0: [(2, 3), (4, 4)]})
+    found = (await spool.quotas()).get("ses")
+    assert (None if found is None else found.windows) in quotas[max(written, default=0) :]
     listed = await spool.find(Selector(everything=True), NOW)
     for number, word in states.items():
         if word == "swept":

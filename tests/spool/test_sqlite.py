@@ -12,13 +12,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relay.clock import SystemClock
-from relay.mail import RecipientState
+from relay.mail import RecipientState, Signatures
 from relay.settings import SpoolSettings
 from relay.spool import (
     Selector,
@@ -298,10 +299,10 @@ KEY = "recipient USING PRIMARY KEY (message=?"
         (leasing.NAMED, (1,), f"SEARCH {KEY})"),
         (leasing.LEASE, (1, 1), f"SEARCH {KEY} AND n=?)"),
         (leasing.RESCUE, (1,), "INDEX recipient_open (state=?"),
-        (settling.OUTCOME, (None,) * 12, f"SEARCH {KEY} AND n=?)"),
+        (settling.OUTCOMES.text(2), (None,) * 24, f"SEARCH {KEY} AND n=?)"),
         (settling.GIVEN_BACK, (None,) * 4, f"SEARCH {KEY} AND n=?)"),
         (settling.STILL_OPEN, (1,), f"SEARCH {KEY})"),
-        (settling.CONTENT_GONE, (1, 2), "SEARCH content USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (settling.CONTENTS_GONE, ("[1]",), "SEARCH content USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         (operating.HOLD, (1,), f"SEARCH {KEY})"),
         (operating.RELEASE, (1, 1), f"SEARCH {KEY})"),
         (operating.RETRY, (1, 1, 1), f"SEARCH {KEY})"),
@@ -603,3 +604,24 @@ async def test_errors_do_not_show_what_rows_hold(spool: SqliteSpool) -> None:
     with pytest.raises(SpoolError) as caught:
         await spool.accept(arrival(spool.allocate(NOW), "secret\udc80@example.net"))
     assert "secret" not in f"{caught.value!r}"
+
+
+async def test_signatures_go_with_the_content(path: Path) -> None:
+    def kept() -> int:
+        connection = sqlite3.connect(path)
+        count: int = connection.execute("SELECT count(*) FROM signature").fetchone()[0]
+        connection.close()
+        return count
+
+    spool = await opened(path)
+    signatures = Signatures(b"DKIM-Signature: x\r\n", "", "simple:hash")
+    numbers = [spool.allocate(NOW) for _ in range(3)]
+    for number in numbers:
+        new = arrival(number, leased=number == numbers[0])
+        await spool.accept(replace(new, message=replace(new.message, signatures=signatures)))
+    assert kept() == 3
+    await spool.settle([settlement(numbers[0])])
+    assert kept() == 2
+    await spool.remove(numbers[1:2], NOW)
+    await spool.close()
+    assert kept() == 1

@@ -14,12 +14,16 @@ import sys
 from relay.clock import SystemClock
 from relay.mail import RecipientState, queue_id
 from relay.settings import SpoolSettings
-from relay.spool import PART_SIZE
+from relay.spool import PART_SIZE, QuotaRecord
 from relay.spool.sqlite import open_spool
 
 from .examples import NOW, arrival, settled, settlement
 
 SMALL = b"small \x00\xff\r\n" * 100
+QUOTA = (
+    QuotaRecord("ses", 6, "boot", 1.0, NOW, {1.0: [(1, 1), (2, 2)]}),
+    QuotaRecord("ses", 3, "boot", 2.0, NOW, {1.0: [(2, 3), (4, 4)]}, anew=False, oldest={1.0: 2}),
+)
 LARGE = bytes(range(256)) * 1024 + b"and one more part"
 
 
@@ -74,6 +78,9 @@ async def main(path: str, death: Death) -> None:
     await spool.settle([settlement(entry.message.number, back) for entry in claimed])
     await spool.sweep(NOW + 60)
     tell("swept", relayed)
+    for written, record in enumerate(QUOTA, 1):
+        await spool.record_quota(record)
+        tell("quota", written)
     await spool.close()
     tell("points", death.passed)
 

@@ -1,0 +1,221 @@
+"""Permits of upstreams with limits: the ledger, kept on disk ahead of use.
+
+A permit is taken when a transaction starts and ends with it. Blocks of permits are written before the first of a block
+is taken; what was answered is written with the next block, or after a quiet second. Nothing polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Final
+
+from relay.clock import BootClock, Clock
+from relay.delivery.quota.ledger import Kept, Ledger, Use
+from relay.settings import UpstreamSettings
+from relay.spool import QuotaRecord, Spool, SpoolBroken, SpoolError
+
+_log = logging.getLogger(__name__)
+QUIET: Final = 1.0
+"""Seconds after a reply until it is written, unless a block was written meanwhile; and between tries to write."""
+
+
+class Permit:
+    """The right to one transaction; to be ended once."""
+
+    __slots__ = ("_permits", "_units")
+
+    def __init__(self, permits: Permits, units: int) -> None:
+        self._permits = permits
+        self._units = units
+
+    def ended(self, *, content_sent: bool) -> None:
+        """The transaction is over: the permit leaves the window, or is free at once where no content was sent."""
+        self._permits.ended(self._units, content_sent=content_sent)
+
+
+class Permits:
+    """The permits of one upstream; ``came`` is called where some became usable by a write."""
+
+    def __init__(
+        self, settings: UpstreamSettings, kept: QuotaRecord | None, quotas: Quotas, came: Callable[[], None]
+    ) -> None:
+        self._name = settings.name
+        self._quotas = quotas
+        self._clock = quotas.boot_clock
+        self._came = came
+        self._loop = asyncio.get_running_loop()
+        self._ledger = Ledger(())
+        self._writing: asyncio.Task[None] | None = None
+        self._need = 0
+        self._urgent = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._stuck = False
+        self.configure(settings)
+        if kept is not None:
+            found = Kept(kept.granted, kept.boot, kept.at, kept.wall, kept.windows)
+            self._ledger.restore(found, self._clock.boot, self._clock.boottime(), quotas.clock.now())
+
+    def configure(self, settings: UpstreamSettings) -> None:
+        """Hold to these limits from now on."""
+        self.by_recipient = settings.limit_unit == "recipients"
+        self._ledger.configure(
+            settings.limits, now=self._clock.boottime(), even=settings.pacing == "even", pause=settings.pause
+        )
+
+    # -- taking -----------------------------------------------------------------------------------------------------
+    def recipients(self, wanted: int) -> int:
+        """How many of ``wanted`` recipients a transaction may have now: none, all, or what a limit has left of them.
+
+        Where only the disk is behind it is none: that is seen to, and ``came`` is called.
+        """
+        ledger = self._ledger
+        room = ledger.room(self._clock.boottime())
+        if not room:
+            return 0
+        units = min(room, wanted) if self.by_recipient else 1
+        if ledger.allowance < units:
+            self._urgent = True
+            self._want(units)
+            return 0
+        return units if self.by_recipient else wanted
+
+    def connections(self, wanted: int) -> int:
+        """How many of ``wanted`` transactions might start now, each with one recipient."""
+        return min(wanted, self._ledger.room(self._clock.boottime()))
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether a limit, the pace or a pause forbids another transaction now."""
+        return not self._ledger.room(self._clock.boottime())
+
+    def free_at(self) -> float:
+        """When the next one may start, in loop time; infinity: not before one in flight is answered."""
+        now = self._clock.boottime()
+        free_at = self._ledger.free_at(now)
+        return float("inf") if free_at is None else self._loop.time() + free_at - now
+
+    def take(self, recipients: int) -> Permit:
+        """A transaction with so many recipients starts."""
+        units = recipients if self.by_recipient else 1
+        self._ledger.take(units, self._clock.boottime())
+        if self._ledger.is_short:
+            self._want(1)  # ahead, so that nothing waits for the disk when the next one is free
+        return Permit(self, units)
+
+    def ended(self, units: int, *, content_sent: bool) -> None:
+        """A transaction is over."""
+        if content_sent:
+            self._ledger.answered(units, self._clock.boottime())
+            if self._timer is None:
+                self._timer = self._loop.call_later(QUIET, self._quiet)
+        else:
+            self._ledger.given_back(units)
+
+    # -- what people see --------------------------------------------------------------------------------------------
+    def uses(self) -> Iterable[tuple[Use, float]]:
+        """Each limit with its use, and when its next permit is free, in Unix seconds."""
+        now, wall = self._clock.boottime(), self._quotas.clock.now()
+        for use in self._ledger.uses(now):
+            free_at = now + use.limit.window if use.free_at is None else use.free_at
+            yield use, wall + free_at - now
+
+    @property
+    def explanation(self) -> str:
+        """What forbids another transaction now, and until when."""
+        used_up = [use.limit.text for use, _ in self.uses() if not use.left]
+        free_at = self.free_at() - self._loop.time() + self._quotas.clock.now()
+        what = " and ".join(used_up) or "its pace"
+        if free_at == float("inf"):
+            return what
+        return f"{what}; the next is free at {datetime.fromtimestamp(free_at).astimezone().isoformat(' ', 'seconds')}"
+
+    # -- the disk ---------------------------------------------------------------------------------------------------
+    def _want(self, need: int) -> None:
+        self._need = max(self._need, need)
+        if self._writing is None and not self._stuck:
+            self._writing = self._loop.create_task(self._write())
+
+    def _quiet(self) -> None:
+        self._timer = None
+        if self._writing is None and self._ledger.is_unwritten:
+            self._writing = self._loop.create_task(self._write())
+
+    async def _write(self) -> None:
+        need, self._need = self._need, 0
+        ledger, clock = self._ledger, self._clock
+        # Permits that are being waited for are written at once, others in company.
+        lazy, self._urgent = not self._urgent, False
+        writing = ledger.write(clock.boottime(), need)
+        record = QuotaRecord(
+            self._name,
+            writing.granted,
+            clock.boot,
+            clock.boottime(),
+            self._quotas.clock.now(),
+            writing.windows,
+            writing.anew,
+            writing.oldest,
+        )
+        try:
+            await self._quotas.spool.record_quota(record, lazy=lazy)
+        except SpoolError as error:
+            ledger.not_written()
+            self._stuck = True
+            if not isinstance(error, SpoolBroken):
+                _log.warning("limits of upstream %s can't be recorded: %s; it waits", self._name, error)
+                self._loop.call_later(QUIET, self._unstick)
+        else:
+            ledger.written(writing)
+        finally:
+            self._writing = None
+        if self._need:
+            self._want(self._need)  # somebody asked meanwhile
+        if writing.block:
+            self._came()
+
+    def _unstick(self) -> None:
+        self._stuck = False
+        self._came()
+
+    async def close(self) -> None:
+        """Write what is known; nothing is taken any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._writing is not None:
+            await self._writing
+        self._ledger.close()
+        await self._write()
+
+
+class Quotas:
+    """All upstreams' permits, by name: they outlive a lane that a reload replaces."""
+
+    def __init__(self, spool: Spool, clock: Clock, boot_clock: BootClock, came: Callable[[], None]) -> None:
+        self.spool = spool
+        self.clock = clock
+        self.boot_clock = boot_clock
+        self._came = came
+        self._kept: dict[str, QuotaRecord] = {}
+        self._permits: dict[str, Permits] = {}
+
+    async def load(self) -> None:
+        """Read what an ended process left; to be awaited once, before anything is sent."""
+        self._kept = await self.spool.quotas()
+
+    def of(self, settings: UpstreamSettings) -> Permits | None:
+        """The permits of an upstream, with these limits from now on; None where it has none."""
+        permits = self._permits.get(settings.name)
+        if permits is not None:
+            permits.configure(settings)
+        elif settings.limits or settings.pause is not None:
+            permits = Permits(settings, self._kept.get(settings.name), self, self._came)
+            self._permits[settings.name] = permits
+        return permits if settings.limits or settings.pause is not None else None
+
+    async def close(self) -> None:
+        """Write all that is known."""
+        for permits in self._permits.values():
+            await permits.close()
