@@ -8,9 +8,10 @@ stay as they are. A target is not looked up again.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from relay.mail import Envelope, Recipient, has_domain
+from relay.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,11 @@ def finder(names: Iterable[bytes]) -> re.Pattern[bytes]:
     return re.compile(rb"^(" + b"|".join(map(re.escape, names)) + rb")[ \t]*+:", re.MULTILINE | re.IGNORECASE)
 
 
-def header_end(octets: bytes) -> int:
+def header_end(octets: bytes, *, whole: bool = False) -> int:
     """Where the header block ends in a message that begins with ``octets`` (line ends are CRLF).
 
     That is behind the CRLF of its last field; ``len(octets)`` where nothing ended it yet. The empty line, or else the
-    first line that is neither a field nor the continuation of one, belongs to the body.
+    first line that is neither a field nor the continuation of one, belongs to the body. ``whole``: nothing follows.
     """
     empty = octets.find(b"\r\n\r\n")
     stop = empty + 2 if empty >= 0 else len(octets)
@@ -38,7 +38,7 @@ def header_end(octets: bytes) -> int:
         return stop
     # A line cut off by the end of what was read may still become a field, as long as it isn't too long for one.
     cut_off = octets.find(b"\r\n", found.start()) < 0 and len(octets) - found.start() <= MAX_LINE
-    return len(octets) if cut_off else found.start()
+    return len(octets) if cut_off and not whole else found.start()
 
 
 def mailbox_line_end(octets: bytes) -> int:

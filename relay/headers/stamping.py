@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from relay.headers.controls import CONTROL_FIELDS, NO_CONTROLS, Controls, read_controls
@@ -10,6 +9,7 @@ from relay.headers.dates import date_time
 from relay.headers.scanning import MAX_LINE, field_end, finder, mailbox_line_end, unfolded, without
 from relay.headers.trace import Trace, is_ours, received_line
 from relay.outcome import Reply
+from relay.value import dataclass
 
 MAX_HEADER: Final = 256 * 1024
 """Octets of a header block that is taken; a longer one is refused with 552 5.3.4."""
@@ -97,6 +97,9 @@ def stamp(octets: bytes, end: int, trace: Trace, sender: str = "") -> Stamped:
         # RFC 5322 §2.1: the empty line between header and body, which a header alone may lack too.
         if body:
             repairs.append("separator")
+        elif header and not header.endswith(b"\r\n"):
+            # By BDAT a message may end anywhere, also in the midst of a field.
+            header += b"\r\n"
         body = b"\r\n" + body
     return Stamped(
         "".join(added).encode() + header + body,

@@ -14,9 +14,14 @@ KEY: Final = _MADE.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL,
 SELECTOR: Final = b"matrix"
 
 
-def _record(name: bytes, timeout: int = 5) -> bytes:
+def record() -> str:
+    """The text that publishes it."""
     public = _MADE.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return b"v=DKIM1; k=rsa; p=" + base64.b64encode(public)
+    return f"v=DKIM1; k=rsa; p={base64.b64encode(public).decode()}"
+
+
+def _record(name: bytes, timeout: int = 5) -> bytes:
+    return record().encode()
 
 
 def holds(content: bytes) -> bool:

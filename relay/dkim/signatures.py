@@ -1,0 +1,149 @@
+"""DKIM-Signature fields, made from a header and a body hash (RFC 6376, RFC 8301, RFC 8463).
+
+``l=`` is never used: what is appended would pass for signed (§8.2). The caller brings the key: something that signs a
+SHA-256 digest. The same key and header at the same second give the same signature (RSASSA-PKCS1-v1_5 and Ed25519).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, TypeVar
+
+from relay.dkim.fields import relaxed, signed_domains, split
+
+OVERSIGNED: Final = (b"from", b"reply-to", b"subject", b"to", b"cc")
+"""Signed once more than they are there, also where they are absent: none can be added on top unseen (§8.15)."""
+
+OVERSIGNED_WHERE_PRESENT: Final = (
+    *(b"sender", b"date", b"message-id", b"mime-version", b"content-type", b"content-transfer-encoding"),
+    *(b"in-reply-to", b"references"),
+)
+"""Fields of which a message has one at the most, and which servers on the way may add where they are missing."""
+
+SIGNED_WHERE_PRESENT: Final = (
+    *(b"resent-date", b"resent-from", b"resent-sender", b"resent-to", b"resent-cc", b"resent-message-id"),
+    *(b"list-id", b"list-help", b"list-unsubscribe", b"list-unsubscribe-post", b"list-subscribe", b"list-post"),
+    *(b"list-owner", b"list-archive"),
+)
+"""§5.4.1, RFC 8058 §4. Who resends or distributes a message adds another one."""
+
+_MAX_SIGNED: Final = 200
+"""Names in h=: a message with more fields of these is no mail, and its signature would be larger than it."""
+
+Canonicalization = Literal["relaxed/simple", "relaxed/relaxed", "simple/simple", "simple/relaxed"]
+"""Of header and body, as c= has it (§3.5)."""
+
+
+class Unsignable(Exception):
+    """A message that can't be signed; the text says why, in words without its contents."""
+
+
+class Key(Protocol):
+    """A private key with what its signatures say of it."""
+
+    @property
+    def selector(self) -> str:
+        """``s=``."""
+        ...
+
+    @property
+    def algorithm(self) -> Literal["rsa-sha256", "ed25519-sha256"]:
+        """``a=``."""
+        ...
+
+    def sign(self, digest: bytes) -> bytes:
+        """Sign a SHA-256 digest: RSASSA-PKCS1-v1_5 (RFC 6376 §3.3.1) or PureEdDSA (RFC 8463 §3)."""
+        ...
+
+
+K = TypeVar("K", bound=Key)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A message's fields that will be signed: ``h`` names them, ``octets`` is their canonical form."""
+
+    h: str
+    octets: bytes
+    simple: bool
+
+
+def prepare(
+    header: bytes,
+    domain: str,
+    canonicalization: Canonicalization,
+    omitted: Collection[bytes] = (),
+    *,
+    alone: bool = False,
+) -> Prepared | None:
+    """Choose and canonicalise what a signature of ``domain`` covers; None where there is to be none.
+
+    That is where the message bears one of this domain already, or any and ours must stand ``alone``. ``omitted`` are
+    names in lower case that the next hop rewrites. Raises :class:`Unsignable`.
+    """
+    fields = split(header)
+    bearing = tuple(signed_domains(fields))
+    if domain in bearing or (alone and bearing):
+        return None
+    there: dict[bytes, list[bytes]] = {}
+    for name, field in fields:
+        there.setdefault(name, []).append(field)
+    if len(there.get(b"from", ())) != 1:
+        raise Unsignable("it has no From field, or several")
+    simple = canonicalization.startswith("simple")
+    names: list[str] = []
+    octets: list[bytes] = []
+    for name, extra in _WANTED:
+        found = there.get(name, ())
+        if name in omitted or not (found or extra == 2):
+            continue
+        if any(not field[len(name) :].startswith(b":") for field in found):
+            # RFC 5322 §4.5 has it, but verifiers disagree about whether it is this field.
+            raise Unsignable("it has blanks before a field's colon")
+        names += [name.decode()] * (len(found) + (extra > 0))
+        # §5.4.2: several of a name are signed from the bottom up.
+        octets += [field if simple else relaxed(field) for field in reversed(found)]
+    if len(names) > _MAX_SIGNED:
+        raise Unsignable("it has too many fields")
+    return Prepared(":".join(names), b"".join(field + b"\r\n" for field in octets), simple)
+
+
+_WANTED: Final = (
+    *((name, 2) for name in OVERSIGNED),
+    *((name, 1) for name in OVERSIGNED_WHERE_PRESENT),
+    *((name, 0) for name in SIGNED_WHERE_PRESENT),
+)
+
+
+def sign(
+    prepared: Prepared, key: Key, *, domain: str, canonicalization: Canonicalization, body_hash: str, now: int
+) -> bytes:
+    """The whole field, CR LF ended, in lines of at most 78 octets where names allow it; ``now`` in Unix seconds."""
+    unsigned = (
+        f"DKIM-Signature: v=1; a={key.algorithm}; c={canonicalization};\r\n"
+        f"\td={domain}; s={key.selector}; t={now};\r\n"
+        f"\th={_folded_names(prepared.h)};\r\n"
+        f"\tbh={body_hash};\r\n"
+        "\tb="
+    ).encode()
+    digest = hashlib.sha256(prepared.octets + (unsigned if prepared.simple else relaxed(unsigned))).digest()
+    signature = base64.b64encode(key.sign(digest)).decode()
+    lines = [signature[:70], *(signature[start : start + 74] for start in range(70, len(signature), 74))]
+    return unsigned + "\r\n\t ".join(lines).encode() + b"\r\n"
+
+
+def _folded_names(h: str) -> str:
+    lines = [""]
+    for name in h.split(":"):
+        if len(lines[-1]) + len(name) > 70:
+            lines.append("")
+        lines[-1] += f"{name}:"
+    return "\r\n\t ".join(lines).removesuffix(":")
+
+
+def in_order(keys: Sequence[K]) -> tuple[K, ...]:
+    """RSA first: who takes only some of our signatures, or reads only the first, can verify that one."""
+    return tuple(sorted(keys, key=lambda key: key.algorithm != "rsa-sha256"))
