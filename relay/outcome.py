@@ -4,14 +4,20 @@ A reply is judged by its first digit (RFC 5321 §4.2.1: a client must be able to
 named exceptions. The *scope* of an outcome says whose trouble it is, and so what follows: the recipient's or the
 message's (back off, count an attempt), the session's (another session, nobody ages) or the upstream's (pause it,
 spend nobody's attempts). Unknown trouble is temporary.
+
+Before its digits what a reply *says* is looked at: a table of the provider's documented lines (:class:`ReplyRule`)
+names the trouble, so that a spent quota is no failure of the mail, be it said with 550 and at any command.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final
+
+from relay.value import dataclass
 
 _ENHANCED: Final = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")
 _SAID: Final = re.compile(r" said: ([2-5][0-9]{2})(?: (.*))? \(in reply to [A-Za-z ]+ command\)\Z")
@@ -22,6 +28,8 @@ _REPLY_SHOWN: Final = 500
 
 class Command(StrEnum):
     """The step of a session that a reply answers."""
+
+    __hash__ = str.__hash__  # Enum's is a function in Python, and each message asks for some ten
 
     GREETING = "greeting"
     EHLO = "EHLO"
@@ -39,14 +47,38 @@ class Command(StrEnum):
 class Scope(StrEnum):
     """Whose trouble an outcome is."""
 
+    __hash__ = str.__hash__
+
     RECIPIENT = "recipient"
     MESSAGE = "message"
     SESSION = "session"
     UPSTREAM = "upstream"
 
 
+class Trouble(StrEnum):
+    """What a refusal is about, where more is known than its digits tell.
+
+    The first five are between us and the provider and pause the upstream; the last two say whose failure it is.
+    """
+
+    QUOTA = "quota"
+    RATE = "rate"
+    CONNECTIONS = "connections"
+    AUTH = "auth"
+    ACCOUNT = "account"
+    RECIPIENT = "recipient"
+    CONTENT = "content"
+
+    @property
+    def passes(self) -> bool:
+        """Whether it ends by itself: nobody need be called for it."""
+        return self in {Trouble.QUOTA, Trouble.RATE, Trouble.CONNECTIONS}
+
+
 class Verdict(StrEnum):
     """What became of a recipient in one attempt."""
+
+    __hash__ = str.__hash__
 
     RELAYED = "relayed"
     DEFERRED = "deferred"
@@ -67,12 +99,26 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplyRule:
+    """One line of a reply table: refusals in which ``pattern`` is found are of the class ``trouble``.
+
+    It is searched in the reply as the log shows it ("454 4.7.0 Throttling failure…"). Where its group ``seconds`` or
+    ``date`` (RFC 5322, UTC) matches, that is when to try again. ``commands`` are those it is an answer to, empty: any.
+    """
+
+    trouble: Trouble
+    pattern: re.Pattern[str]
+    commands: frozenset[Command] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What one attempt means for one recipient.
 
     ``dsn`` is the RFC 3463 status; ``detail`` is what the log shows in parentheses: the reply, or what happened
     instead of one. ``in_doubt`` marks a final dot that nobody answered: the message may have arrived. ``unfit`` marks a
-    message that this server can't have and another may.
+    message that this server can't have and another may. ``trouble`` is what the refusal is about, None where its digits
+    are all that is known; ``wait`` (seconds) or ``until`` (Unix seconds) when the server said to try again.
     """
 
     verdict: Verdict
@@ -82,6 +128,9 @@ class Outcome:
     reply: Reply | None = None
     in_doubt: bool = False
     unfit: bool = False
+    trouble: Trouble | None = None
+    wait: float | None = None
+    until: float | None = None
 
 
 def parse_reply(code: int, lines: list[str]) -> Reply:
@@ -104,21 +153,36 @@ def parse_reply(code: int, lines: list[str]) -> Reply:
     return Reply(code, text[:_REPLY_SHOWN], enhanced)
 
 
-def classify(reply: Reply, command: Command, *, host: str = "") -> Outcome:
-    """Judge ``reply`` to ``command``; ``host`` is named in the detail of a refusal as Postfix does."""
+def is_taken(reply: Reply, command: Command) -> bool:
+    """Whether ``reply`` says that a command of a transaction was obeyed (RFC 5321 §4.2.1)."""
+    return 200 <= reply.code < 300 and command not in _NOT_TAKEN_BY_2YZ
+
+
+def classify(reply: Reply, command: Command, *, host: str = "", rules: Iterable[ReplyRule] = ()) -> Outcome:
+    """Judge ``reply`` to ``command``; ``host`` is named in the detail of a refusal as Postfix does.
+
+    The first of ``rules`` that fits a refusal names its trouble; without one its digits decide.
+    """
+    if is_taken(reply, command):
+        return Outcome(Verdict.RELAYED, Scope.RECIPIENT, _status(reply, 2), str(reply), reply)
     first = reply.code // 100
+    if first in {4, 5}:
+        for rule in rules:
+            outcome = _by_rule(rule, reply, command, host)
+            if outcome is not None:
+                return outcome
     if reply.code == 421:
         # RFC 5321 §3.8: the server closes the channel; it says nothing about this mail.
         return _refusal(Verdict.DEFERRED, Scope.SESSION, reply, command, host)
     if command in _UPSTREAM_COMMANDS:
-        return _refusal(Verdict.DEFERRED, Scope.UPSTREAM, reply, command, host)
-    if first == 2 and command is not Command.DATA:
-        return Outcome(Verdict.RELAYED, Scope.RECIPIENT, _status(reply, 2), str(reply), reply)
+        trouble = Trouble.AUTH if command is Command.AUTH else _TROUBLES.get(reply.code)
+        return _refusal(Verdict.DEFERRED, Scope.UPSTREAM, reply, command, host, trouble)
     scope = Scope.RECIPIENT if command is Command.RCPT else Scope.MESSAGE
     exception = _EXCEPTIONS.get((reply.code, command)) or _EXCEPTIONS.get((reply.code, None))
     if exception is not None:
         verdict, named_scope = exception
-        return _refusal(verdict, named_scope or scope, reply, command, host)
+        trouble = _TROUBLES.get(reply.code) if named_scope is Scope.UPSTREAM else None
+        return _refusal(verdict, named_scope or scope, reply, command, host, trouble)
     if first == 5:
         return _refusal(Verdict.FAILED, scope, reply, command, host)
     if first == 4:
@@ -139,9 +203,9 @@ def lost(what: str, *, host: str, in_doubt: bool = False) -> Outcome:
     return Outcome(Verdict.DEFERRED, Scope.SESSION, "4.4.2", detail)
 
 
-def unavailable(what: str, dsn: str = "4.4.1") -> Outcome:
-    """The upstream can't be used now: refused, hanging, unknown host, failed TLS."""
-    return Outcome(Verdict.DEFERRED, Scope.UPSTREAM, dsn, what)
+def unavailable(what: str, dsn: str = "4.4.1", trouble: Trouble | None = None) -> Outcome:
+    """The upstream can't be used now: refused, hanging, unknown host, failed TLS; or ``trouble`` with our account."""
+    return Outcome(Verdict.DEFERRED, Scope.UPSTREAM, dsn, what, trouble=trouble)
 
 
 def expired(last: str) -> Outcome:
@@ -154,7 +218,13 @@ def expired(last: str) -> Outcome:
     return Outcome(Verdict.FAILED, Scope.RECIPIENT, "5.4.7", last or "delivery time expired", reply)
 
 
+_PAUSING: Final = frozenset({Trouble.QUOTA, Trouble.RATE, Trouble.CONNECTIONS, Trouble.AUTH, Trouble.ACCOUNT})
+
+# RFC 4954 §6; 454 to MAIL is how providers say "too fast" too.
+_TROUBLES: Final = {530: Trouble.AUTH, 535: Trouble.AUTH, 538: Trouble.AUTH, 454: Trouble.RATE}
+
 _UPSTREAM_COMMANDS: Final = frozenset({Command.GREETING, Command.EHLO, Command.STARTTLS, Command.AUTH})
+_NOT_TAKEN_BY_2YZ: Final = _UPSTREAM_COMMANDS | {Command.DATA}
 
 _EXCEPTIONS: Final[dict[tuple[int, Command | None], tuple[Verdict, Scope | None]]] = {
     # RFC 5321 §4.5.3.1.10: 552 to RCPT was once "too many recipients" and is to be treated as 452.
@@ -175,11 +245,50 @@ _EXCEPTIONS: Final[dict[tuple[int, Command | None], tuple[Verdict, Scope | None]
 }
 
 
+def _by_rule(rule: ReplyRule, reply: Reply, command: Command, host: str) -> Outcome | None:
+    """What ``rule`` makes of a refusal; None where it does not fit."""
+    if rule.commands and command not in rule.commands:
+        return None
+    found = rule.pattern.search(str(reply))
+    if found is None:
+        return None
+    if rule.trouble in _PAUSING:
+        wait, until = _when(found)
+        return _refusal(Verdict.DEFERRED, Scope.UPSTREAM, reply, command, host, rule.trouble, wait, until)
+    if command in _UPSTREAM_COMMANDS or reply.code == 421:
+        return None  # nobody's mail has been looked at
+    verdict = Verdict.FAILED if reply.code // 100 == 5 else Verdict.DEFERRED
+    scope = Scope.RECIPIENT if rule.trouble is Trouble.RECIPIENT else Scope.MESSAGE
+    return _refusal(verdict, scope, reply, command, host, rule.trouble)
+
+
+def _when(found: re.Match[str]) -> tuple[float | None, float | None]:
+    """Seconds to wait, or the Unix time to wait for, as the reply gave them."""
+    said = found.groupdict()
+    wait = float(said["seconds"]) if said.get("seconds") else None
+    try:
+        date = parsedate_to_datetime(said["date"]) if said.get("date") else None
+    except ValueError:
+        date = None
+    # Without a zone a date would be read as this machine's own time: only what says UTC is believed.
+    return wait, None if date is None or date.tzinfo is None else date.timestamp()
+
+
 def _status(reply: Reply, first: int) -> str:
     return reply.enhanced if reply.enhanced and reply.enhanced[0] == str(first) else f"{first}.0.0"
 
 
-def _refusal(verdict: Verdict, scope: Scope, reply: Reply, command: Command, host: str) -> Outcome:
+def _refusal(
+    verdict: Verdict,
+    scope: Scope,
+    reply: Reply,
+    command: Command,
+    host: str,
+    trouble: Trouble | None = None,
+    wait: float | None = None,
+    until: float | None = None,
+) -> Outcome:
     first = 5 if verdict is Verdict.FAILED else 4
     said = f"host {host} said: {reply}" if host else f"{reply}"
-    return Outcome(verdict, scope, _status(reply, first), f"{said} (in reply to {command} command)", reply)
+    detail = f"{said} (in reply to {command} command)"
+    return Outcome(verdict, scope, _status(reply, first), detail, reply, trouble=trouble, wait=wait, until=until)

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from relay.outcome import Command, Reply, Scope, Verdict, classify, expired, lost, parse_reply, unavailable
+from relay.outcome import (
+    Command,
+    Reply,
+    ReplyRule,
+    Scope,
+    Trouble,
+    Verdict,
+    classify,
+    expired,
+    lost,
+    parse_reply,
+    unavailable,
+)
 
 R, M, S, U = Scope.RECIPIENT, Scope.MESSAGE, Scope.SESSION, Scope.UPSTREAM
 
@@ -76,3 +90,21 @@ def test_foreign_text_is_cut_and_printable() -> None:
     reply = parse_reply(250, ["a\x1b[31mb\x00", "x" * 1000])
     assert reply.text.isprintable()
     assert len(reply.text) <= 500
+
+
+def test_a_login_that_is_refused_is_the_accounts_trouble() -> None:
+    assert classify(Reply(535, "wrong", "5.7.8"), Command.AUTH).trouble is Trouble.AUTH
+    assert classify(Reply(454, "later", "4.7.0"), Command.AUTH).trouble is Trouble.AUTH
+    assert classify(Reply(530, "authenticate", "5.7.0"), Command.MAIL).trouble is Trouble.AUTH
+    assert classify(Reply(454, "slower", "4.7.0"), Command.MAIL).trouble is Trouble.RATE
+    assert classify(Reply(554, "no", None), Command.GREETING).trouble is None, "its health, not our account"
+
+
+def test_a_rule_is_asked_before_the_digits_and_in_its_commands_alone() -> None:
+    rules = (ReplyRule(Trouble.QUOTA, re.compile("^550 5.4.5 Daily"), frozenset({Command.CONTENT})),)
+    reply = Reply(550, "Daily limit", "5.4.5")
+    paused = classify(reply, Command.CONTENT, host="up", rules=rules)
+    assert (paused.verdict, paused.scope, paused.trouble) == (Verdict.DEFERRED, U, Trouble.QUOTA)
+    assert paused.detail == "host up said: 550 5.4.5 Daily limit (in reply to end of DATA command)"
+    assert classify(reply, Command.RCPT, rules=rules).verdict is Verdict.FAILED
+    assert classify(Reply(250, "5.4.5 Daily", None), Command.CONTENT, rules=rules).verdict is Verdict.RELAYED
