@@ -22,6 +22,7 @@ from relay.events import (
     Connected,
     Disconnected,
     Event,
+    Expired,
     Notice,
     Rejected,
     Removed,
@@ -29,7 +30,7 @@ from relay.events import (
     Status,
     seconds,
 )
-from relay.maillog import MailLog, writer
+from relay.maillog import MailLog, targets, writer
 from relay.maillog.grammar import Grammar
 from relay.settings import LogSettings
 
@@ -105,7 +106,7 @@ EVENTS: tuple[Event, ...] = (
         "delivery time expired",
         (432000.0, 0, 0, 0),
     ),
-    Notice(AT, "qmgr", f"{ID}: from=<a@x.example>, status=expired, returned to sender"),
+    Expired(AT, ID, "a@x.example"),
     Removed(AT, ID),
     Accepted(AT, "8889D160294", None, "made@relay", "", 9, 1, repairs=("message-id", "date")),
     Notice(AT, "master", "listening on 127.0.0.1:2525"),
@@ -292,7 +293,7 @@ def test_reopen_goes_on_in_the_old_file_where_the_new_one_cannot_be_made(log: Ma
 def pipe_log() -> tuple[MailLog, int]:
     """A log to a pipe, which fills up at 64 KB."""
     reading, writing = os.pipe()
-    with mock.patch.object(writer, "_open", return_value=writing):
+    with mock.patch.object(targets, "open_log", return_value=writing):
         return MailLog(LogSettings(target="pipe"), "relay", pid=4822), reading
 
 

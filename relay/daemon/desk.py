@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from relay.control.views import UpstreamView
+from relay.control.views import LimitView, UpstreamView
 from relay.delivery.engine import Engine
+from relay.delivery.lane import Lane
 from relay.outcome import Outcome, Scope, Verdict
 
 _BY_OPERATOR: Final = Outcome(Verdict.FAILED, Scope.RECIPIENT, "5.7.0", "returned to sender by the operator")
@@ -20,10 +21,7 @@ class Desk:
 
     def upstreams(self) -> Mapping[str, UpstreamView]:
         """Every upstream by its name, in the route's order."""
-        return {
-            lane.name: UpstreamView(lane.state, lane.connections, lane.in_flight, lane.last_error)
-            for lane in self._engine.lanes
-        }
+        return {lane.name: _view(lane) for lane in self._engine.lanes}
 
     def preferred(self) -> str | None:
         """The upstream that would take waiting mail now."""
@@ -58,8 +56,21 @@ class Desk:
         if lane is None:
             states = ", ".join(f"{each.name} is {each.state}: {each.last_error}" for each in self._engine.lanes)
             return f"an upstream ({states})"
+        if lane.permits is not None and lane.is_spent:
+            return f"a permit of {lane.name} ({lane.permits.explanation})"
         return f"a connection to {lane.name}"
 
     async def bounce(self, numbers: Collection[int]) -> int:
         """Fail the open recipients of ``numbers`` and notify the senders."""
         return await self._engine.fail(tuple(numbers), _BY_OPERATOR)
+
+
+def _view(lane: Lane) -> UpstreamView:
+    limits = () if lane.permits is None else lane.permits.uses()
+    return UpstreamView(
+        "paused" if lane.state == "up" and lane.is_spent else lane.state,
+        lane.connections,
+        lane.in_flight,
+        lane.explanation,
+        tuple(LimitView(use.limit.text, use.used, use.left, free_at) for use, free_at in limits),
+    )

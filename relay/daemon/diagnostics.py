@@ -1,6 +1,7 @@
 """Diagnostics of libraries and of our own bugs, through the standard logging, into the mail log.
 
-One line per record as a warning of ``master``; a traceback goes to stderr as it is. Nothing here ever holds content.
+One line per record as a warning of ``master``; a traceback goes to stderr as it is, or without what the exceptions say
+where the log may hold no addresses. Nothing here ever holds content.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from relay.events import Emit, Notice
 class NoticeHandler(logging.Handler):
     """Turns log records into events."""
 
-    def __init__(self, emit: Emit, clock: Clock) -> None:
+    def __init__(self, emit: Emit, clock: Clock, *, wordless: bool = False) -> None:
         super().__init__(logging.WARNING)
+        self._wordless = wordless
         self._emit_event = emit
         self._clock = clock
 
@@ -30,7 +32,10 @@ class NoticeHandler(logging.Handler):
                 frames = traceback.extract_tb(error.__traceback__)
                 where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
                 text = f"{text}: {type(error).__name__}{where}"
-                traceback.print_exception(error, file=sys.stderr)
+                if self._wordless:
+                    traceback.print_tb(error.__traceback__, file=sys.stderr)
+                else:
+                    traceback.print_exception(error, file=sys.stderr)
             self._emit_event(Notice(self._clock.now(), "master", text, warning=True))
         except Exception:  # noqa: BLE001 - logging must not hurt what it reports on
             self.handleError(record)

@@ -11,23 +11,29 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from random import SystemRandom
 from typing import Final
 
 import uvloop
 
-from relay.clock import Clock, SystemClock
+from relay.clock import Clock, SystemBootClock, SystemClock
 from relay.control.server import ControlServer
 from relay.control.services import Services
 from relay.daemon import diagnostics
+from relay.daemon.activation import passed_sockets
 from relay.daemon.desk import Desk
 from relay.daemon.faults import fault_hook
-from relay.daemon.notify import notify
-from relay.daemon.upkeep import sweep_hourly
+from relay.daemon.signing import SigningDesk
+from relay.daemon.supervision import Supervision
+from relay.daemon.upkeep import Upkeep, current_trouble, sweep_hourly
 from relay.daemon.upstreams import open_upstream
+from relay.delivery.delays import DelayWarnings
 from relay.delivery.engine import Engine
 from relay.delivery.lane import Lane, LaneLimits
+from relay.delivery.permits import Quotas
 from relay.events import Notice
+from relay.listener.inherited import Inherited
 from relay.listener.intake import Intake
 from relay.listener.server import Listeners
 from relay.maillog import MailLog
@@ -39,6 +45,7 @@ EX_OK: Final = 0
 EX_UNAVAILABLE: Final = 69
 EX_IOERR: Final = 74
 EX_TEMPFAIL: Final = 75
+EX_CONFIG: Final = 78
 LEFT_AT_ONCE: Final = 128 + signal.SIGTERM
 """Exit status after a second SIGTERM, as a shell would report the signal."""
 
@@ -52,20 +59,30 @@ Load = Callable[[], Settings]
 def serve(load: Load) -> int:
     """Run a relay until it is stopped; the exit status of contract §3."""
     settings = load()
+    try:
+        inherited = Inherited(passed_sockets(os.environ, os.getpid()))
+        log = MailLog(settings.log, settings.hostname)
+    except OSError as error:
+        where = f" {error.filename}:" if error.filename else ""
+        sys.stderr.write(f"relay: can't start:{where} {error.strerror or error}\n")
+        return EX_CONFIG
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Relay(settings, load, SystemClock()).run())
+        return runner.run(Relay(settings, load, SystemClock(), log, inherited).run())
 
 
 class Relay:
     """A running relay."""
 
-    def __init__(self, settings: Settings, load: Load, clock: Clock) -> None:
+    def __init__(self, settings: Settings, load: Load, clock: Clock, log: MailLog, inherited: Inherited) -> None:
         self._settings = settings
         self._load = load
         self._clock = clock
-        self._log = MailLog(settings.log, settings.hostname)
+        self._log = log
+        self._inherited = inherited
+        self._supervision = Supervision(os.environ, os.getpid())
         self._intake: Intake | None = None
         self._listeners: Listeners | None = None
+        self._delays: DelayWarnings | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._status = EX_OK
@@ -79,7 +96,14 @@ class Relay:
             self._log.close()
 
     async def _run(self) -> int:
-        diagnostics.install(diagnostics.NoticeHandler(self._log.emit, self._clock))
+        wordless = self._settings.log.recipients == "hash"
+        diagnostics.install(diagnostics.NoticeHandler(self._log.emit, self._clock, wordless=wordless))
+        for problem in self._inherited.problems(self._settings.listeners):
+            return self._refuse(EX_CONFIG, problem)
+        try:
+            self._signing = SigningDesk(self._settings, self._clock, self._log.emit)
+        except ValueError as error:
+            return self._refuse(EX_CONFIG, f"[dkim]: {error}")
         try:
             spool = await self._open_spool()
         except SpoolLocked as error:
@@ -121,7 +145,10 @@ class Relay:
             reporter=settings.hostname,
             chance=SystemRandom().random,
         )
+        quotas = self._quotas = Quotas(spool, self._clock, SystemBootClock(), engine.permits_came)
+        await quotas.load()
         engine.route([self._lane(each, engine) for each in settings.upstreams])
+        engine.signing.configure(self._signing.signer, settings.upstreams)
         await engine.start()
         engine.supervise(self._on_failure)
         self._signals(engine)
@@ -135,6 +162,7 @@ class Relay:
             engine,
             rewrite=settings.rewrite,
             upstreams=[each.name for each in settings.upstreams],
+            signing=self._signing.signer,
         )
         listeners = self._listeners = Listeners(
             settings.listeners,
@@ -143,8 +171,21 @@ class Relay:
             clock=self._clock,
             emit=self._log.emit,
             users=settings.users,
+            inherited=self._inherited,
         )
-        upkeep = asyncio.create_task(sweep_hourly(spool, self._clock, lambda: self._settings.spool.history))
+        delays = self._delays = DelayWarnings(
+            spool,
+            self._clock,
+            self._log.emit,
+            lambda: self._settings.queue,
+            engine.waiting,
+            partial(current_trouble, engine),
+            reporter=settings.hostname,
+        )
+        upkeep = Upkeep(
+            sweep_hourly(spool, self._clock, lambda: self._settings.spool.history),
+            delays.run(),
+        )
         try:
             await control.start()
             await listeners.start()
@@ -157,23 +198,45 @@ class Relay:
         gc.collect()
         gc.freeze()  # what the start built lives as long as the process: the collector need not look at it again
         self._tell(f"daemon started -- version {_version()}, listening on {', '.join(listeners.addresses)}")
-        notify(os.environ, "READY=1")
+        await self._supervision.ready(spool, lambda: _standing(spool, engine))
         await self._stop.wait()
-        notify(os.environ, "STOPPING=1")
+        self._supervision.stopping()
         upkeep.cancel()
         grace = self._settings.queue.stop_timeout if self._status == EX_OK else 0.0
-        await listeners.stop(min(grace, 5.0))
-        if self._status == EX_OK:
-            await engine.stop(grace)
+        await self._wind_up(listeners, engine, grace)
         await control.stop()
         self._tell("daemon stopped")
         return self._status
 
+    async def _wind_up(self, listeners: Listeners, engine: Engine, grace: float) -> None:
+        """End what is open on both sides within ``grace`` seconds.
+
+        Mail goes on leaving while applications end their transactions; for half of the time at the most, so that what
+        was begun last has the other half.
+        """
+        deadline = self._clock.monotonic() + grace
+        listening = asyncio.ensure_future(listeners.stop(grace))
+        await asyncio.wait([listening], timeout=grace / 2)
+        if self._status == EX_OK:
+            await engine.stop(max(0.0, deadline - self._clock.monotonic()))
+            await self._quotas.close()
+        await listening
+
     def _lane(self, settings: UpstreamSettings, engine: Engine) -> Lane:
-        limits = LaneLimits(settings.max_connections, settings.max_recipients)
-        return Lane(
-            open_upstream(settings, self._settings.hostname, self._clock), limits, engine, SystemRandom().random
+        limits = LaneLimits(
+            settings.max_connections,
+            settings.max_recipients,
+            settings.in_doubt,
+            authenticates=settings.username is not None,
+            idempotency_header=settings.provider.idempotency_header,
         )
+        upstream = open_upstream(settings, self._settings.hostname, self._clock)
+        lane = Lane(upstream, limits, engine, SystemRandom().random, self._clock.now)
+        lane.permits = self._quotas.of(settings)
+        for before in engine.lanes:
+            if before.name == lane.name:
+                lane.succeed(before)
+        return lane
 
     # -- signals and trouble ----------------------------------------------------------------------------------------
     def _signals(self, engine: Engine) -> None:
@@ -197,17 +260,25 @@ class Relay:
     async def _reload(self, engine: Engine, before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait([before])
-        notify(os.environ, "RELOADING=1")
+        self._supervision.reloading()
         self._log.reopen()
         try:
             settings = self._load()
         except Exception as error:  # noqa: BLE001 - a broken file, however broken, changes nothing
-            self._tell(f"reload: the configuration is kept as it was: {error}", warning=True)
+            for line in str(error).splitlines():
+                self._tell(f"reload: {line}", warning=True)
+            self._tell("reload: the configuration is kept as it was", warning=True)
         else:
-            await self._apply(settings, engine)
-        notify(os.environ, "READY=1")
+            kept = await self._apply(settings, engine)
+            if kept:
+                self._tell("reload: done but for the above, which is kept as it was", warning=True)
+            else:
+                self._tell("reload: done")
+        self._supervision.reloaded()
 
-    async def _apply(self, settings: Settings, engine: Engine) -> None:
+    async def _apply(self, settings: Settings, engine: Engine) -> bool:
+        """Take what changed; whether something could not be had, as was said, and so is kept."""
+        kept = False
         before, self._settings = self._settings, settings
         for table, old, new in (
             ("hostname", before.hostname, settings.hostname),
@@ -218,7 +289,16 @@ class Relay:
             if old != new:
                 self._tell(f"reload: a change of {table} takes effect at the next start", warning=True)
         engine.configure(settings.queue)
+        if self._delays is not None:
+            self._delays.look_again()
+        try:
+            self._signing.configure(settings)
+        except ValueError as error:  # the file changed since it was read a moment ago
+            self._tell(f"reload: [dkim] is kept as it was: {error}", warning=True)
+            kept = True
+        engine.signing.configure(self._signing.signer, settings.upstreams)
         if self._intake is not None:
+            self._intake.signing = self._signing.signer
             self._intake.configure(settings.rewrite, [each.name for each in settings.upstreams])
         unchanged = {lane.name: lane for lane in engine.lanes}
         known = {each.name: each for each in before.upstreams}
@@ -231,7 +311,8 @@ class Relay:
         if self._listeners is not None and not self._stop.is_set():
             for problem in await self._listeners.configure(settings.listeners, settings.users):
                 self._tell(f"reload: {problem}", warning=True)
-        self._tell("reload: done")
+                kept = True
+        return kept
 
     def _on_broken(self, why: str) -> None:
         self._tell(f"the spool can't be trusted any more: {why}", warning=True)
@@ -256,6 +337,12 @@ class Relay:
 
     def _tell(self, text: str, *, warning: bool = False) -> None:
         self._log.emit(Notice(self._clock.now(), "master", text, warning=warning))
+
+
+async def _standing(spool: Spool, engine: Engine) -> str:
+    """One line for ``systemctl status``."""
+    totals = await spool.totals()
+    return f"{totals.messages} queued; " + ", ".join(f"{lane.name} is {lane.state}" for lane in engine.lanes)
 
 
 def _version() -> str:

@@ -29,24 +29,28 @@ from relay.events import (
 )
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_TEXT_SHOWN: Final = 1000
+TEXT_SHOWN: Final = 1000
 """Characters of one foreign text that are shown: above what RFC 5322 §2.1.1 allows a line."""
 
 
 def printable(text: str) -> str:
     """``text`` on one line, without control characters, at most 1000 characters of it."""
-    if len(text) > _TEXT_SHOWN:
-        text = text[:_TEXT_SHOWN]
+    if len(text) > TEXT_SHOWN:
+        text = text[:TEXT_SHOWN]
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def bracketed(text: str) -> str:
-    """``text`` for between "<" and ">": without such characters of its own, which end an address for every reader."""
+    """``text`` for between "<" and ">": without such characters of its own, which end an address for every reader, and
+    without what a quoted local part may hold of an arrival (:func:`sentence`).
+    """
     text = printable(text)
     if "<" in text or ">" in text:
         text = text.replace("<", "?").replace(">", "?")
+    if ": client=" in text:
+        text = text.replace(": client=", ":?client=")
     return text
 
 
@@ -166,7 +170,7 @@ class Grammar:
 
     def _bounced(self, event: Bounced) -> str:
         head = self._head(event.at, "bounce")
-        return f"{head}{event.queue_id}: sender non-delivery notification: {event.bounce_id}\n"
+        return f"{head}{event.queue_id}: sender {event.kind} notification: {event.bounce_id}\n"
 
     def _removed(self, event: Removed) -> str:
         return f"{self._head(event.at, 'qmgr')}{event.queue_id}: removed\n"
