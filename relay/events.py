@@ -7,9 +7,10 @@ outside gave them: a sink escapes for its own format.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from relay.value import dataclass
 
 
 class Status(StrEnum):
@@ -108,13 +109,22 @@ class Requeued:
     nrcpt: int
 
 
+class Notification(StrEnum):
+    """What a delivery status notification tells of. Names are NOTIFY's words (RFC 3461 §4.1), values the mail log's."""
+
+    FAILURE = "non-delivery"
+    DELAY = "delay"
+    SUCCESS = "delivery status"
+
+
 @dataclass(frozen=True, slots=True)
 class Bounced:
-    """A failure's notification was spooled as ``bounce_id`` in the same commit."""
+    """A notification of that kind to the sender was spooled as ``bounce_id``, in the commit that it tells of."""
 
     at: float
     queue_id: str
     bounce_id: str
+    kind: Notification = Notification.FAILURE
 
 
 @dataclass(frozen=True, slots=True)

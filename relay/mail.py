@@ -6,9 +6,10 @@ fields (RFC 5321 §2.3.1), and addresses are kept as the application gave them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from relay.value import dataclass
 
 QUEUE_ID_SHIFT: Final = 4
 """A queue id is the arrival in milliseconds shifted by this many bits: 16 ids a millisecond before it runs ahead."""
@@ -31,6 +32,8 @@ class Priority(StrEnum):
 
 class RecipientState(StrEnum):
     """Where one recipient of one message is. A *deferred* recipient is WAITING with a due time ahead."""
+
+    __hash__ = str.__hash__  # as in outcome
 
     WAITING = "waiting"
     LEASED = "leased"
@@ -68,12 +71,31 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
+class Signatures:
+    """Our DKIM signatures of a message; they stand beside its content and go before it on the wire.
+
+    ``fields`` are DKIM-Signature fields, CR LF ended, in a row. ``profile`` says for which kind of upstream they are;
+    NO_SIGNATURE: for all, as there is none. ``body_hash`` is its canonicalisation, a colon and the hash, where known.
+    """
+
+    fields: bytes
+    profile: str
+    body_hash: str = ""
+
+
+NO_SIGNATURE: Final = "*"
+"""The profile of a message that none of ours signs, whichever upstream has it."""
+UNSIGNED: Final = Signatures(b"", NO_SIGNATURE)
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """An accepted message without its octets.
 
     ``number`` is the queue id as an integer; ``size`` counts the octets kept; ``arrived`` is Unix time in seconds.
-    The last five are what the application asked for: it is void from ``not_after`` (Unix seconds) on, takes the way of
-    ``upstream`` alone, and bears ``tag`` and ``idempotency_key``.
+    ``not_after`` to ``idempotency_key`` are what the application asked for: it is void from ``not_after`` (Unix
+    seconds) on, takes the way of ``upstream`` alone, and bears ``tag`` and ``idempotency_key``. ``signatures`` is None
+    until somebody looked whether it is to be signed.
     """
 
     number: int
@@ -87,11 +109,17 @@ class Message:
     priority: Priority = Priority.NORMAL
     tag: str | None = None
     idempotency_key: str | None = None
+    signatures: Signatures | None = None
 
     @property
     def queue_id(self) -> str:
         """The id that logs, replies and commands use."""
         return queue_id(self.number)
+
+    @property
+    def is_notification(self) -> bool:
+        """Whether it is a notification of our own: the null reverse-path, and no client that it came from."""
+        return not self.client and not self.envelope.sender
 
 
 def has_domain(address: str) -> bool:

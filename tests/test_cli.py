@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import socketserver
 import subprocess
 import sys
@@ -142,6 +143,13 @@ def test_every_command_explains_itself(invoke: Invoke, command: tuple[str, ...])
 
 def test_version(invoke: Invoke) -> None:
     assert invoke("--version").output == f"relay {relay.__version__}\n"
+
+
+@pytest.mark.usefixtures("running")
+def test_an_empty_queue_is_said_to_be(invoke: Invoke) -> None:
+    assert invoke("queue", "list").output == "Mail queue is empty\n"
+    assert invoke("queue", "list", "--json").output == "[]\n"
+    assert invoke("queue", "list", "--domain", "y.example").output == ""
 
 
 def test_what_does_not_exist_is_wrong_usage(invoke: Invoke) -> None:
@@ -565,3 +573,42 @@ def test_user_hash_takes_one_line_of_text(invoke: Invoke, given: str | bytes) ->
     result = invoke("user", "hash", input=given)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "geheim" not in result.stderr
+
+
+def test_check_connects_and_says_what_is_in_the_way(invoke: Invoke, config: Path) -> None:
+    found = invoke("check", "--connect")
+    assert found.exit_code == 0
+    assert found.stdout == (
+        "ok  upstream ses  connect  the simulator needs no connection\n1 checks: 0 failed, 0 with a warning\n"
+    )
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        text = config.read_text()
+        config.write_text(f'{text}[upstream.gone]\nhost = "127.0.0.1"\nport = {port}\ntls = "none"\n')
+        found = invoke("check", "--connect")
+        assert found.exit_code == 1
+        assert (
+            f"FAIL  upstream gone  connect  connect to 127.0.0.1[127.0.0.1]:{port}: Connection refused\n"
+            in found.stdout
+        )
+        document = json.loads(invoke("check", "--connect", "--json").stdout)
+    assert document["ok"] is False
+    assert document["warnings"] == []
+    assert [each["level"] for each in document["checks"]] == ["ok", "fail"]
+
+
+def test_check_asks_the_name_server_that_is_named(invoke: Invoke) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+    found = invoke("check", "--dns", "--name-server", f"127.0.0.1:{port}", "--json")
+    assert found.exit_code == 1
+    checks = json.loads(found.stdout)["checks"]
+    assert {each["check"] for each in checks} == {"hostname", "SPF", "DMARC", "MX"}
+    assert {each["what"] for each in checks} == {"no name server answers"}
+    assert invoke("check", "--dns", "--name-server", "dns.example").exit_code == 2
+
+
+def test_check_as_json_without_more_is_the_configuration(invoke: Invoke) -> None:
+    assert json.loads(invoke("check", "--json").stdout) == {"ok": True, "warnings": [], "checks": []}

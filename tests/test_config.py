@@ -11,18 +11,25 @@ from typing import Any
 import pytest
 
 from relay.config import ConfigError, Machine, default_path, load, warnings
+from relay.config.passwords import sources_of
 from relay.config.tables import keys_of
 from relay.settings import (
     ControlSettings,
+    DkimKeySettings,
+    DkimSettings,
     ListenerSettings,
     LogSettings,
+    OAuth2Settings,
     QueueSettings,
     RewriteSettings,
+    Secret,
     Settings,
     SpoolSettings,
+    UpstreamDkimSettings,
     UpstreamSettings,
     UserSettings,
 )
+from relay.signing.keys import make_key, write_key
 
 ROOT = Path(__file__).parents[1]
 BAD = Path(__file__).parent / "bad_configs"
@@ -40,7 +47,7 @@ def read(folder: Path, text: str, environ: Mapping[str, str] | None = None, mach
 def test_bad_configuration_dies_with_its_sentence(case: str, tmp_path: Path) -> None:
     folder = tmp_path / "etc"
     shutil.copytree(BAD / case, folder)
-    for secret in folder.glob("*.password"):
+    for secret in (*folder.glob("*.password"), *folder.glob("*.key")):
         secret.chmod(0o644)
     variables = folder / "environment"
     environ = dict(line.split("=", 1) for line in variables.read_text().splitlines()) if variables.exists() else {}
@@ -48,7 +55,7 @@ def test_bad_configuration_dies_with_its_sentence(case: str, tmp_path: Path) -> 
         load(folder / "relay.toml", environ, MACHINE)
     said = str(caught.value).replace(f"{folder}/", "")
     # "…" stands for the keys between the first and the last one of a list that grows with every feature.
-    wanted = re.escape((folder / "expected").read_text().rstrip("\n")).replace("…", "[a-z_, ]+")
+    wanted = re.escape((folder / "expected").read_text().rstrip("\n")).replace("…", "[a-z0-9_, ]+")
     assert re.fullmatch(wanted, said), said
     assert len(caught.value.problems) == said.count("\n") + 1
     assert "geheim" not in said
@@ -66,6 +73,7 @@ def test_what_is_not_set_is_the_default(tmp_path: Path) -> None:
         upstreams=(UpstreamSettings("main", host="smtp.example.com"),),
         listeners=(ListenerSettings(),),
         control=ControlSettings("/var/lib/relay/control.sock"),
+        log=LogSettings(key_file="/var/lib/relay/log.key"),
     )
 
 
@@ -124,6 +132,60 @@ def test_aliases_from_file_and_environment(tmp_path: Path) -> None:
     )
     whole = {"RELAY__REWRITE__ALIASES": '{ cron = "cron@example.com" }'}
     assert read(tmp_path, text, whole).rewrite.aliases == (("cron", "cron@example.com"),)
+
+
+def test_upstreams_of_apis_and_tokens(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("geheim\n")
+    (tmp_path / "key").chmod(0o600)
+    text = """
+[upstream.ses]
+kind = "ses"
+region = "eu-west-1"
+access_key_id_env = "KEY_ID"
+secret_access_key_file = "key"
+[upstream.sparkpost]
+kind = "sparkpost"
+api_key_file = "key"
+options = { ip_pool = "main", transactional = true }
+[upstream.m365]
+host = "smtp.office365.com"
+username = "me@example.com"
+[upstream.m365.oauth2]
+token_url = "https://login.example.com/oauth2/token"
+client_id = "client"
+client_secret_file = "key"
+"""
+    ses, sparkpost, m365 = read(tmp_path, text, {"KEY_ID": "AKIAEXAMPLE"}).upstreams
+    assert (ses.access_key_id, ses.secret_access_key) == (Secret("AKIAEXAMPLE"), Secret("geheim"))
+    assert sparkpost.options == (("ip_pool", "main"), ("transactional", True))
+    assert m365.oauth2 == OAuth2Settings("https://login.example.com/oauth2/token", "client", Secret("geheim"))
+    assert "geheim" not in repr((ses, sparkpost, m365))
+    inline = {
+        "RELAY__UPSTREAM__MAIN__OAUTH2": '{token_url = "https://a.example", client_id = "b", refresh_token = "c"}'
+    }
+    (main,) = read(tmp_path, f'{UPSTREAM}username = "me"\n', inline).upstreams
+    assert main.oauth2 == OAuth2Settings("https://a.example", "b", refresh_token=Secret("c"))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('kind = "ses"\nregion = "eu-west-1"', r'kind: found "ses" without aiohttp and botocore'),
+        ('kind = "sparkpost"\napi_key = "a"', r'kind: found "sparkpost" without aiohttp'),
+        (
+            (
+                'host = "h"\nusername = "u"\n'
+                'oauth2 = { token_url = "https://a.example", client_id = "b", refresh_token = "c" }'
+            ),
+            "oauth2: found a table, without aiohttp",
+        ),
+    ],
+)
+def test_what_an_extra_is_for_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, said: str) -> None:
+    monkeypatch.setattr("relay.config.kinds.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=rf'{said}; allowed: what "pip install relay\[apis\]" brings'):
+        read(tmp_path, f"[upstream.main]\n{table}\n")
+    assert read(tmp_path, UPSTREAM).upstreams  # which needs nothing of it
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
@@ -217,8 +279,10 @@ def test_a_wide_public_network_is_an_open_relay(tmp_path: Path, network: str) ->
     [
         (UPSTREAM + 'final_reply_timeout = "599s"\n', "final_reply_timeout is below 10m"),
         (UPSTREAM + "tls_verify = false\n", "anybody on the way can read"),
+        ('[upstream.a]\nkind = "ses"\nregion = "r"\ntls_verify = false\n', "can read mail and key"),
         (UPSTREAM + 'tls = "opportunistic"\n', "anybody on the way can read mail"),
         (UPSTREAM + 'tls = "none"\nusername = "a"\npassword = "b"\n', "the password crosses the network in clear"),
+        (UPSTREAM + 'tls = "none"\ntls_verify = false\n', "tls_verify has no meaning beside"),
         (UPSTREAM + '[listener.a]\nmax_message_size = "11GB"\n', "refused for ever"),
         (UPSTREAM + '[listener.a]\naddress = "0.0.0.0:25"\nnetworks = ["198.51.100.0/24"]\n', "a public network"),
         ('hostname = "relay"\n' + UPSTREAM, "hostname: relay is no full domain name"),
@@ -255,6 +319,7 @@ def test_the_shipped_file_documents_every_key() -> None:
         "user": (UserSettings, document["user"]["billing"]),
         "upstream": (UpstreamSettings, document["upstream"]["main"]),
         "rewrite": (RewriteSettings, document["rewrite"]),
+        "dkim": (DkimSettings, document["dkim"]["example.com"]),
         "control": (ControlSettings, document["control"]),
         "log": (LogSettings, document["log"]),
     }
@@ -266,14 +331,16 @@ def test_the_shipped_file_documents_every_key() -> None:
 def test_the_shipped_file_documents_the_true_defaults(tmp_path: Path) -> None:
     examples = (
         r"(?m)^((hostname|tls_(ca|cert|key)|source_addresses|username|password\w*|aliases|default_domain"
-        r"|socket_group|proxy_networks|senders) = .*|\[user.*)\n"
+        r"|socket_group|proxy_networks|senders|oauth2|region|access_key_id\w*|secret_access_key\w*|configuration_set"
+        r"|limits|pause|api_key\w*|return_path|options|endpoint"
+        r"|keys|canonicalization|unsigned|dkim) = .*|\[(user|dkim).*)\n"
     )
     settings = read(tmp_path, re.sub(examples, "", uncommented()))
     (upstream,) = settings.upstreams
     assert settings.spool == SpoolSettings()
     assert settings.queue == QueueSettings()
     assert settings.listeners == (ListenerSettings(),)
-    assert settings.log == LogSettings()
+    assert settings.log == LogSettings(key_file="/var/lib/relay/log.key")
     assert settings.rewrite == RewriteSettings()
     assert settings.control == ControlSettings("/var/lib/relay/control.sock")
     assert dataclasses.replace(upstream, host="") == UpstreamSettings("main")
@@ -285,7 +352,9 @@ def test_the_shipped_file_marks_what_is_no_default() -> None:
     assert marked == {
         *("hostname", "host", "tls_ca", "tls_cert", "tls_key", "source_addresses", "username"),
         *("password", "password_file", "password_env", "password_credential", "aliases", "default_domain"),
-        *("socket_group", "proxy_networks", "password_hash", "senders"),
+        *("socket_group", "proxy_networks", "password_hash", "senders", "keys", "dkim", "limits", "pause"),
+        *("oauth2", "region", "configuration_set", "return_path", "options", "endpoint"),
+        *(key for secret in ("access_key_id", "secret_access_key", "api_key") for key in sources_of(secret)),
     }
 
 
@@ -301,3 +370,47 @@ def test_the_demo_keeps_its_spool_in_the_clone() -> None:
     assert settings.spool.min_free_disk == 0
     assert [upstream.kind for upstream in settings.upstreams] == ["simulator"]
     assert settings.listeners == (ListenerSettings(),)
+
+
+def test_keys_to_sign_with(tmp_path: Path) -> None:
+    for name, key in (("r1", make_key("r1", "rsa", 1024)), ("e1", make_key("e1", "ed25519"))):
+        write_key(tmp_path / f"{name}.pem", key)
+    keys = '{ selector = "r1", key_file = "r1.pem" }, { selector = "e1.2026", key_file = "./e1.pem" }'
+    text = f'{UPSTREAM}dkim = {{ signatures = 1, leave_out = ["Message-ID", "Date"], alone = true }}\n'
+    settings = read(tmp_path, f'{text}[dkim."example.com"]\nkeys = [ {keys} ]\nunsigned = "defer"\n')
+    read_keys = (
+        DkimKeySettings("r1", str(tmp_path / "r1.pem")),
+        DkimKeySettings("e1.2026", str(tmp_path / "e1.pem")),
+    )
+    assert settings.dkim == (DkimSettings("example.com", read_keys, unsigned="defer"),)
+    assert settings.upstreams[0].dkim == UpstreamDkimSettings(1, ("date", "message-id"), alone=True)
+    (warning,) = warnings(settings)
+    assert re.fullmatch(r'\[dkim\."example\.com"\] \S+r1\.pem is an RSA key of 1024 bits; 2048 are advised .*', warning)
+
+
+def test_a_key_that_systemd_keeps_may_be_read_by_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_key(tmp_path / "r1", make_key("r1", "ed25519"))
+    (tmp_path / "r1").chmod(0o440)
+    text = f'{UPSTREAM}[dkim."example.com"]\nkeys = [ {{ selector = "r1", key_file = "{tmp_path}/r1" }} ]\n'
+    with pytest.raises(ConfigError, match="with mode 0440"):
+        read(tmp_path, text)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read(tmp_path, text).dkim
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("3", "3 (an integer)"),
+        ("{ signatures = 5 }", "5 (an integer)"),
+        ("{ signatures = true }", "true (a boolean)"),
+        ('{ leave_out = "Date" }', '"Date" (a string)'),
+        ('{ leave_out = ["Date:"] }', "an array"),
+        ('{ leave_out = ["from"] }', '"From"'),
+        ("{ alone = 1 }", "1 (an integer)"),
+        ("{ only = true }", "an unknown key"),
+    ],
+)
+def test_what_an_upstream_can_not_want_of_signatures(tmp_path: Path, value: str, found: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\[upstream\.main\] dkim\S*: found {re.escape(found)}"):
+        read(tmp_path, f"{UPSTREAM}dkim = {value}\n")

@@ -627,6 +627,12 @@ def test_no_recipients_is_wrong_usage(config: Path) -> None:
     assert run(config, "-bd") == (64, "__main__.py: -bd: the relay is started with: relay serve\n")
 
 
+def test_an_id_that_is_none_is_wrong_usage(config: Path) -> None:
+    asyncio.run(spooled(config))
+    code, said = run(config, "-qIBAD")
+    assert (code, "BAD" in said) == (Exit.USAGE, True)
+
+
 def test_a_locked_spool_without_a_listener_is_waited_for(config: Path) -> None:
     with ThreadPoolExecutor() as pool:
         with SpoolHeld(config):

@@ -6,6 +6,11 @@ import click
 
 from relay import __version__
 from relay.cli.access import CONTEXT, config_option
+from relay.cli.backup import backup
+from relay.cli.bench import bench
+from relay.cli.dkim import dkim
+from relay.cli.logs import log
+from relay.cli.presets import presets
 from relay.cli.queue import queue
 from relay.cli.sending import send
 from relay.cli.serving import check, serve, simulator
@@ -24,7 +29,7 @@ def main() -> None:
     """
 
 
-for _command in (serve, check, send, status, queue, trace, user, simulator):
+for _command in (serve, check, send, status, queue, trace, presets, user, dkim, backup, log, simulator, bench):
     main.add_command(_command)
 
 __all__ = ["main"]

@@ -40,7 +40,11 @@ def selecting(command: F) -> F:
         click.option("--all", is_flag=True, help="All open messages."),
         click.option("--limit", type=click.IntRange(min=1), help="At most so many messages, the oldest."),
         click.option("--older-than", type=DurationType(), help="Arrived longer ago than this: 90s, 5m, 4h, 2d."),
-        click.option("--state", type=click.Choice(["waiting", "leased", "deferred", "held"]), help="In this state."),
+        click.option(
+            "--state",
+            type=click.Choice(["waiting", "leased", "deferred", "held", "dead"]),
+            help="In this state; dead: held, as a notification that could not be delivered.",
+        ),
         click.option("--upstream", metavar="NAME", help="Last tried at this upstream."),
         click.option("--domain", metavar="DOMAIN", help="To a recipient in this domain."),
         click.option("--recipient", metavar="ADDRESS", help="To this recipient."),
@@ -68,8 +72,9 @@ def queue() -> None:
 @click.pass_context
 def list_(context: click.Context, /, *, as_json: bool, **chosen: Any) -> None:
     """List messages, the oldest first; without ids or conditions all of them."""
-    parts = ask(context, "list", _arguments(chosen))
-    _print(parts, as_json=as_json)
+    wanted = _arguments(chosen)
+    if not _print(ask(context, "list", wanted), as_json=as_json) and not as_json and wanted.keys() <= {"all"}:
+        click.echo("Mail queue is empty")  # mailq's words
 
 
 @queue.command(context_settings=CONTEXT)

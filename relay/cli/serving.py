@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from relay.cli.access import CONTEXT, config_option, config_path, load_settings, reject_config
+from relay.cli.access import CONTEXT, config_option, config_path, json_option, load_settings, reject_config
 
 if TYPE_CHECKING:
     from relay.settings import Settings
@@ -37,14 +37,30 @@ def serve(context: click.Context) -> None:
 
 @click.command(context_settings=CONTEXT)
 @config_option
+@click.option("--connect", is_flag=True, help="Connect to each upstream: greeting, TLS, AUTH, extensions.")
+@click.option("--dns", is_flag=True, help="Ask DNS: SPF, DKIM, DMARC and MX of the domains in use, PTR of addresses.")
+@click.option("--name-server", metavar="ADDRESS[:PORT]", help="Whom --dns asks, instead of /etc/resolv.conf's.")
+@json_option
 @click.pass_context
-def check(context: click.Context) -> None:
-    """Read the configuration and say what is wrong with it, or what it means."""
+def check(context: click.Context, *, connect: bool, dns: bool, name_server: str | None, as_json: bool) -> None:
+    """Read the configuration and say what is wrong with it, or what it means; exits with 1 where a check fails."""
     from relay.cli.text import columns
     from relay.config import warnings
 
     settings = load_settings(context)
-    for warning in warnings(settings):
+    found = warnings(settings)
+    if connect or dns or as_json:
+        from relay.cli import checks
+
+        findings = checks.findings(settings, connect=connect, dns=dns, name_server=name_server)
+        if as_json:
+            click.echo(checks.document(found, findings))
+        else:
+            for warning in found:
+                click.echo(f"warning: {warning}", err=True)
+            click.echo(checks.lines(findings))
+        raise click.exceptions.Exit(checks.failed(findings))
+    for warning in found:
         click.echo(f"warning: {warning}", err=True)
     rows = [("hostname", settings.hostname), ("spool", settings.spool.path), ("control", settings.control.path)]
     rows += [(f"listener {listener.name}", listener.address) for listener in settings.listeners]

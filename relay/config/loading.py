@@ -13,15 +13,21 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 from relay.config import rules
+from relay.config.aws import with_smtp_credentials
+from relay.config.dkim import DOMAIN, DOMAIN_ALLOWED, dkim_problems
 from relay.config.environment import PREFIX, Variable, overlay
-from relay.config.passwords import take_password
-from relay.config.problems import ConfigError, Problem, Unreadable, describe, unknown
+from relay.config.kinds import oauth2_problems
+from relay.config.passwords import SECRETS, take_secret
+from relay.config.presets import fill_in, presets
+from relay.config.problems import ConfigError, Problem, describe, unknown
 from relay.config.tables import Table, TableReader, keys_of, variable_of
 from relay.config.values import SOCKET_PATH_MAX, is_domain
 from relay.settings import (
     ControlSettings,
+    DkimSettings,
     ListenerSettings,
     LogSettings,
+    OAuth2Settings,
     QueueSettings,
     RewriteSettings,
     Settings,
@@ -34,10 +40,11 @@ from relay.settings import (
 T = TypeVar("T")
 
 DEFAULT_PATH: Final = "/etc/relay/relay.toml"
-_KNOWN: Final = ("hostname", "spool", "queue", "listener", "user", "upstream", "rewrite", "control", "log")
+_KNOWN: Final = ("hostname", "spool", "queue", "listener", "user", "upstream", "rewrite", "dkim", "control", "log")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _USER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
 _LETTERS: Final = "letters, digits, dots, underscores and hyphens"
+_NAMES: Final = {"user": (_USER_NAME, f'{_LETTERS}, "+" and "@"'), "dkim": (DOMAIN, DOMAIN_ALLOWED)}
 _SYNTAX: Final = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)", re.DOTALL)
 
 
@@ -106,13 +113,17 @@ class _Loading:
         queue = self._table(QueueSettings, document, "queue")
         listeners = list(self._tables(ListenerSettings, document, "listener"))
         users = list(self._tables(UserSettings, document, "user"))
-        upstreams = list(self._tables(UpstreamSettings, document, "upstream"))
+        upstreams = [with_smtp_credentials(each) for each in self._tables(UpstreamSettings, document, "upstream")]
         rewrite = self._table(RewriteSettings, document, "rewrite")
+        dkim = list(self._tables(DkimSettings, document, "dkim"))
         control = self._table(ControlSettings, document, "control")
         log = self._table(LogSettings, document, "log")
         if not document.get("upstream"):
             self._problem("upstream.NAME", "", "no upstream", "one such table at least: where mail goes")
         self._problems += rules.check(self._file, listeners, upstreams, users)
+        for signing in dkim:
+            self._problems += dkim_problems(self._file, signing)
+        self._problems += rules.check_bounces(self._file, queue, upstreams)
         settings = Settings(
             hostname=hostname,
             spool=spool.value,
@@ -120,9 +131,10 @@ class _Loading:
             listeners=tuple(table.value for table in listeners) or self._default_listeners(document),
             upstreams=tuple(table.value for table in upstreams),
             control=self._control(control, spool),
-            log=log.value,
+            log=self._log(log.value, spool.value),
             users=tuple(table.value for table in users),
             rewrite=rewrite.value,
+            dkim=tuple(table.value for table in dkim),
         )
         if self._problems:
             raise ConfigError(self._problems)
@@ -146,31 +158,52 @@ class _Loading:
 
     def _tables(self, of: type[T], document: dict[str, Any], section: str) -> Iterator[Table[T]]:
         tables = self._raw(document, section)
+        known = presets() if of is UpstreamSettings else {}
         for name in tables:
             label = f"{section}.{name}"
-            pattern, allowed = (_USER_NAME, f'{_LETTERS}, "+" and "@"') if section == "user" else (_NAME, _LETTERS)
+            pattern, allowed = _NAMES.get(section, (_NAME, _LETTERS))
             if not pattern.fullmatch(name):
                 self._problem(section, name, "such a name for a table", allowed)
                 continue
             raw = self._raw(tables, name, label)
-            given: dict[str, object] = {"name": name}
-            wrong: list[tuple[str, Unreadable]] = []
+            raw = dict(raw)
+            given: dict[str, Any] = {"name": name}
             if of is UpstreamSettings:
-                raw = dict(raw)
-                secret, wrong = take_password(raw, self._environ, self._folder)
-                given |= {"password": secret} if secret else {}
-            table, problems = self._reader.read(of, label, raw, given)
-            self._problems += problems
+                raw, given["provider"], wrong = fill_in(raw, known)
+                for key, why in wrong:
+                    self._problem(label, key, why.found, why.allowed, variable_of(raw.get(key)))
+            if of is UpstreamSettings and "oauth2" in raw:
+                given["oauth2"] = self._oauth2(f"{label}.oauth2", raw.pop("oauth2"))
+            yield self._with_secrets(of, label, raw, given)
+
+    def _with_secrets(self, of: type[T], label: str, raw: dict[str, Any], given: dict[str, Any]) -> Table[T]:
+        """Read a table of which some keys are secrets; these have several spellings."""
+        rest, bad = dict(raw), set[str]()
+        for name in SECRETS.get(of, ()):
+            secret, wrong = take_secret(name, rest, self._environ, self._folder)
+            given |= {name: secret} if secret else {}
+            bad |= {name} if wrong else set()
             for key, why in wrong:
-                self._problem(label, key, why.found, why.allowed, variable_of(tables[name][key]))
-            yield dataclasses.replace(table, bad=table.bad | {"password"}) if wrong else table
+                self._problem(label, key, why.found, why.allowed, variable_of(raw[key]))
+        table, problems = self._reader.read(of, label, rest, given)
+        self._problems += problems
+        return dataclasses.replace(table, raw=raw, bad=table.bad | bad)
+
+    def _oauth2(self, label: str, raw: Any) -> OAuth2Settings:
+        raw = raw.toml if isinstance(raw, Variable) else raw
+        if not isinstance(raw, dict):
+            self._problem(label.removesuffix(".oauth2"), "oauth2", describe(raw), "a table")
+            return OAuth2Settings()
+        table = self._with_secrets(OAuth2Settings, label, raw, {})
+        self._problems += oauth2_problems(self._file, table)
+        return table.value
 
     def _raw(self, document: dict[str, Any], name: str, label: str = "") -> dict[str, Any]:
         raw = document.get(name, {})
         if isinstance(raw, dict):
             return raw
         found = describe(raw.toml if isinstance(raw, Variable) else raw)
-        of = "tables" if name in {"listener", "upstream", "user"} and not label else "a table"
+        of = "tables" if name in {"dkim", "listener", "upstream", "user"} and not label else "a table"
         self._problem(label or name, "", found, of, variable_of(raw))
         return {}
 
@@ -179,6 +212,10 @@ class _Loading:
             return ()
         v4 = ListenerSettings()
         return (v4, dataclasses.replace(v4, address="[::1]:2525")) if self._machine.has_ipv6_loopback() else (v4,)
+
+    def _log(self, log: LogSettings, spool: SpoolSettings) -> LogSettings:
+        beside = os.path.join(os.path.dirname(spool.path), "log.key")  # noqa: PTH118, PTH120
+        return log if log.key_file else dataclasses.replace(log, key_file=beside)
 
     def _control(self, control: Table[ControlSettings], spool: Table[SpoolSettings]) -> ControlSettings:
         if control.value.path:

@@ -1,4 +1,4 @@
-"""Where a password comes from: the key itself, a file, a variable or a systemd credential; never more than one.
+"""Where a secret comes from: the key itself, a file, a variable or a systemd credential; never more than one.
 
 What was found is never shown. A file that others can read is refused, as ssh refuses such keys.
 """
@@ -13,20 +13,30 @@ from typing import Any, Final
 
 from relay.config.environment import Variable
 from relay.config.problems import Unreadable, kind_of
-from relay.settings import Secret
+from relay.settings import OAuth2Settings, Secret, UpstreamSettings
 
-SOURCES: Final = ("password", "password_file", "password_env", "password_credential")
+SECRETS: Final[dict[type, tuple[str, ...]]] = {
+    UpstreamSettings: ("password", "access_key_id", "secret_access_key", "api_key"),
+    OAuth2Settings: ("client_secret", "refresh_token"),
+}
+"""The keys of each table that are secrets."""
 _SECRET_MAX: Final = 64 * 1024
 
 
-def take_password(
-    table: dict[str, Any], environ: Mapping[str, str], folder: Path
+def sources_of(secret: str) -> tuple[str, ...]:
+    """The keys that a secret may come from: ``password`` has ``password_file`` and others beside it."""
+    return tuple(f"{secret}{source}" for source in _READERS)
+
+
+def take_secret(
+    secret: str, table: dict[str, Any], environ: Mapping[str, str], folder: Path
 ) -> tuple[Secret | None, list[tuple[str, Unreadable]]]:
-    """Take the password keys out of ``table`` and read the one that is there; with each key that is wrong and why."""
-    given = {key: table.pop(key) for key in SOURCES if key in table}
+    """Take the keys of one secret out of ``table`` and read the one there is; with each key that is wrong and why."""
+    sources = sources_of(secret)
+    given = {key: table.pop(key) for key in sources if key in table}
     if len(given) > 1:
         keys = list(given)
-        why = Unreadable(f"{' and '.join(keys)} together", f"one of {', '.join(SOURCES)}")
+        why = Unreadable(f"{' and '.join(keys)} together", f"one of {', '.join(sources)}")
         return None, [(keys[-1], why)]
     for key, raw in given.items():
         value = raw.text if isinstance(raw, Variable) else raw
@@ -34,7 +44,7 @@ def take_password(
             found = "an empty string" if value == "" else f"{kind_of(value)} (not shown)"
             return None, [(key, Unreadable(found, "a string that is not empty"))]
         try:
-            return _READERS[key](value, environ, folder), []
+            return _READERS[key.removeprefix(secret)](value, environ, folder), []
         except Unreadable as why:
             return None, [(key, why)]
     return None, []
@@ -67,10 +77,10 @@ def _from_credential(value: str, environ: Mapping[str, str], _folder: Path) -> S
 
 
 _READERS: Final = {
-    "password": _itself,
-    "password_file": _from_file,
-    "password_env": _from_variable,
-    "password_credential": _from_credential,
+    "": _itself,
+    "_file": _from_file,
+    "_env": _from_variable,
+    "_credential": _from_credential,
 }
 
 

@@ -45,7 +45,9 @@ class Problem:
         source = f"(from {self.variable})" if self.variable else ""
         where = " ".join(part for part in (table, self.key, source) if part)
         place = f"{self.file}: {where}" if where else self.file
-        return f"{place}: found {self.found}; allowed: {self.allowed}"
+        text = f"{place}: found {self.found}; allowed: {self.allowed}"
+        # TOML lets a key hold any control character; a terminal obeys some.
+        return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 class ConfigError(Exception):

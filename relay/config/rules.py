@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from relay.config.aws import iam_problems
 from relay.config.certificates import flaw_of_chain, flaw_of_trust
+from relay.config.dkim import dkim_warnings
+from relay.config.folders import folder_warnings
+from relay.config.kinds import kind_problems
 from relay.config.listeners import listener_problems, listener_warnings, user_problems
-from relay.config.problems import Problem
+from relay.config.presets import contradictions
+from relay.config.problems import Problem, describe
 from relay.config.tables import Table
 from relay.config.values import is_loopback
-from relay.settings import ListenerSettings, Settings, UpstreamSettings, UserSettings
+from relay.settings import ListenerSettings, QueueSettings, Settings, UpstreamSettings, UserSettings
 from relay.upstream.addresses import of_family
 
 FINAL_REPLY_TIMEOUT_LEAST: Final = 600.0
@@ -40,16 +45,35 @@ def check(
         yield from _upstream(file, upstream)
 
 
+def check_bounces(
+    file: str, queue: Table[QueueSettings], upstreams: Sequence[Table[UpstreamSettings]]
+) -> Iterator[Problem]:
+    """Notifications take a way that there is."""
+    names = {upstream.value.name for upstream in upstreams}
+    if "bounces" not in queue.bad and queue.value.bounces not in names | {"default", "off"}:
+        allowed = '"default", "off" or the name of an upstream'
+        yield queue.problem(file, "bounces", describe(queue.value.bounces), allowed)
+
+
 def warnings(settings: Settings) -> tuple[str, ...]:
     """What works but is likely not meant; one sentence each, for the log and ``relay check``."""
-    return (*listener_warnings(settings), *_upstream_warnings(settings))
+    return (
+        *folder_warnings(settings),
+        *listener_warnings(settings),
+        *_upstream_warnings(settings),
+        *dkim_warnings(settings),
+        *contradictions(settings),
+    )
 
 
 def _upstream(file: str, upstream: Table[UpstreamSettings]) -> Iterator[Problem]:
     settings = upstream.value
     if not upstream.bad & {"kind", "host"} and settings.kind == "smtp" and not settings.host:
         yield upstream.problem(file, "host", "nothing", "a host name or an IP address, as the kind is smtp")
+    yield from kind_problems(file, upstream)
+    yield from iam_problems(file, upstream)
     yield from _upstream_tls(file, upstream)
+    yield from _upstream_limits(file, upstream)
     family, sources = settings.address_family, settings.source_addresses
     if not upstream.bad & {"address_family", "source_addresses"} and sources and not of_family(sources, family):
         found = f'no such address beside address_family = "{family}"'
@@ -58,9 +82,26 @@ def _upstream(file: str, upstream: Table[UpstreamSettings]) -> Iterator[Problem]
         return
     if settings.username is None and settings.password is not None:
         yield upstream.problem(file, "username", "nothing beside a password", "the user that the password is for")
-    if settings.username is not None and settings.password is None:
+    elif settings.username is None and settings.kind == "smtp" and _names_a_mechanism(upstream):
+        # Who says how to log in means to.
+        found = f'nothing beside auth = "{settings.auth}"'
+        yield upstream.problem(file, "username", found, "the user to log in as")
+    if settings.username is not None and settings.password is None and settings.oauth2 is None:
         found = "nothing beside a username"
         yield upstream.problem(file, "password", found, "password, password_file, password_env or password_credential")
+
+
+def _upstream_limits(file: str, upstream: Table[UpstreamSettings]) -> Iterator[Problem]:
+    known: dict[float, str] = {}
+    for limit in upstream.value.limits if "limits" not in upstream.bad else ():
+        if limit.window in known:
+            found = f'"{known[limit.window]}" and "{limit.text}"'
+            yield upstream.problem(file, "limits", found, "one limit for each window")
+        known[limit.window] = limit.text
+
+
+def _names_a_mechanism(upstream: Table[UpstreamSettings]) -> bool:
+    return "auth" not in upstream.bad and upstream.value.auth != "auto"
 
 
 def _upstream_tls(file: str, upstream: Table[UpstreamSettings]) -> Iterator[Problem]:
@@ -87,6 +128,10 @@ def _upstream_warnings(settings: Settings) -> Iterator[str]:
         where = f"[upstream.{upstream.name}]"
         if upstream.final_reply_timeout < FINAL_REPLY_TIMEOUT_LEAST:
             yield f"{where} final_reply_timeout is below 10m: taken mail may be sent twice (RFC 5321 §4.5.3.2.6)"
+        if upstream.kind in {"ses", "sparkpost"} and not upstream.tls_verify:
+            yield f"{where} tls_verify = false: anybody on the way can read mail and key"
+        if upstream.kind == "smtp" and upstream.tls == "none" and not upstream.tls_verify:
+            yield f'{where} tls_verify has no meaning beside tls = "none": there is no TLS'
         if upstream.kind != "smtp" or is_loopback(upstream.host):
             continue
         if upstream.tls == "none" and upstream.username is not None:

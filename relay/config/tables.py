@@ -17,9 +17,9 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from relay.config import values
 from relay.config.environment import Variable
-from relay.config.passwords import SOURCES
+from relay.config.passwords import SECRETS, sources_of
 from relay.config.problems import Problem, Unreadable, describe, unknown
-from relay.settings import ControlSettings, Spelling, SpoolSettings, UpstreamSettings
+from relay.settings import ControlSettings, Spelling, SpoolSettings
 
 T = TypeVar("T")
 
@@ -28,6 +28,9 @@ _SPELLED_OTHERWISE: Final[dict[tuple[type, str], str]] = {
     (ControlSettings, "path"): "address",
 }
 """Keys whose field bears another name."""
+
+_NO_KEYS: Final = frozenset({"name", "provider"})
+"""Fields that no key sets."""
 
 _GIVEN: Final = "\0"
 """Before a field that no key of the file sets: no key can begin so."""
@@ -56,8 +59,8 @@ def variable_of(raw: object) -> str | None:
 
 def keys_of(of: type) -> dict[str, str]:
     """The keys that the file may have for a settings class, each with its field's name."""
-    own = {_SPELLED_OTHERWISE.get((of, f.name), f.name): f.name for f in fields(of) if f.name != "name"}
-    return own | dict.fromkeys(SOURCES, "password") if of is UpstreamSettings else own
+    own = {_SPELLED_OTHERWISE.get((of, f.name), f.name): f.name for f in fields(of) if f.name not in _NO_KEYS}
+    return own | {source: secret for secret in SECRETS.get(of, ()) for source in sources_of(secret)}
 
 
 class TableReader:

@@ -12,9 +12,12 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from relay.config.aliases import read_aliases
+from relay.config.limits import LIMIT_ALLOWED, read_limit, read_pause, read_period
 from relay.config.problems import Unreadable, describe, kind_of
+from relay.config.signing import read_keys, read_upstream_dkim
 from relay.listener.passwords import flaw_of_hash
 from relay.settings import Secret, Spelling
 from relay.smtp.senders import is_pattern
@@ -22,9 +25,6 @@ from relay.smtp.senders import is_pattern
 SOCKET_PATH_MAX: Final = 107
 """Octets of a Unix socket's path: sun_path of unix(7) without its final NUL."""
 
-_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|d)", re.ASCII)
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION_MAX: Final = 3650 * 86400.0
 _SIZE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,3})?)\s?(B|[kK]B|[MGT]B|[KMGT]iB)", re.ASCII)
 _OCTETS: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
     "KIB": 2**10,
@@ -51,8 +51,18 @@ def read(spelling: Spelling, value: object, folder: Path) -> object:
         raise Unreadable(describe(value), f"an integer from {least} to {most}")
     if spelling is Spelling.ALIASES:
         return read_aliases(value)
+    if spelling is Spelling.DKIM_KEYS:
+        return read_keys(value, folder)
+    if spelling is Spelling.UPSTREAM_DKIM:
+        return read_upstream_dkim(value)
     if spelling is Spelling.HASH:
         return _hash(value)
+    if spelling is Spelling.OPTIONS:
+        return _options(value)
+    if spelling is Spelling.DELAY and value == "off":
+        return None
+    if spelling is Spelling.PAUSE:
+        return read_pause(value)
     allowed, reader = _TEXTS[spelling]
     meant = reader(value, folder) if isinstance(value, str) and "\0" not in value else None
     if meant is None:
@@ -93,9 +103,7 @@ def _is_ip(text: str) -> bool:
 
 
 def _period(text: str, _folder: Path) -> float | None:
-    found = _DURATION.fullmatch(text)
-    seconds = float(found[1]) * _SECONDS[found[2]] if found else None
-    return seconds if seconds is not None and seconds <= _DURATION_MAX else None
+    return read_period(text)
 
 
 def _duration(text: str, folder: Path) -> float | None:
@@ -158,8 +166,12 @@ def _file(text: str, folder: Path) -> str | None:
     return path if text and Path(path).is_file() else None
 
 
+def _path(text: str, folder: Path) -> str | None:
+    return None if not text or text.endswith("/") else _absolute(text, folder)
+
+
 def _log(text: str, folder: Path) -> str | None:
-    if text == "stderr":
+    if text in {"stderr", "journald"}:
         return text
     return _absolute(text, folder) if "/" in text and not text.endswith("/") else None
 
@@ -186,6 +198,29 @@ def _hash(value: object) -> Secret:
     return Secret(text or "")
 
 
+def _url(text: str, _folder: Path) -> str | None:
+    """An https URL; http only to this machine. A password in one would be shown in logs: none is taken."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return None
+    host = parts.hostname or ""
+    safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    plain = not (parts.username or parts.password or parts.query or parts.fragment)
+    return text if safe and plain and _host(host, _folder) and text.isascii() and text.isprintable() else None
+
+
+def _options(value: object) -> tuple[tuple[str, str | int | bool], ...]:
+    """A table of plain values, handed on as they are."""
+    if not isinstance(value, dict) or not value:
+        raise Unreadable(describe(value), "a table with one key at least")
+    for key, each in value.items():
+        if not isinstance(each, str | int | bool):
+            raise Unreadable(describe(each), "a string, an integer or a boolean", part=f".{key}")
+    return tuple(value.items())
+
+
 def _sender(text: str, _folder: Path) -> str | None:
     return text if is_pattern(text) else None
 
@@ -208,14 +243,18 @@ _TEXTS: Final[dict[Spelling, tuple[str, Callable[[str, Path], object]]]] = {
         'an IP address and a port such as "127.0.0.1:2525", "[::1]:2525" or "0.0.0.0:25", or "unix:" and a path',
         _address,
     ),
+    Spelling.LIMIT: (LIMIT_ALLOWED, read_limit),
     Spelling.HOST: ('a host name or an IP address, without a port, such as "smtp.example.com"', _host),
     Spelling.IP: ('an IP address without a port or brackets such as "192.0.2.10" or "2001:db8::10"', _ip),
     Spelling.DOMAIN: ('a host name such as "relay.example.com", or an address as "[192.0.2.1]"', _domain),
     Spelling.FILE: ("the path of an existing file", _file),
-    Spelling.LOG: ('"stderr" or a path with a slash such as "/var/log/relay.log"', _log),
+    Spelling.PATH: ("the path of a file", _path),
+    Spelling.LOG: ('"stderr", "journald" or a path with a slash such as "/var/log/relay.log"', _log),
     Spelling.TAG: ("1 to 32 letters, digits, dots, underscores and hyphens", _tag),
     Spelling.SPOOL: ('"sqlite:////" and an absolute path, or "sqlite:///" and one relative to this file', _spool),
     Spelling.MODE: ('an octal mode such as "0660" or "0600"', _mode),
+    Spelling.DELAY: ('a duration above zero such as "4h", or "off"', _duration),
     Spelling.SENDER: ('an address, or one with "*" such as "*@example.com", or "<>"', _sender),
+    Spelling.URL: ('an address such as "https://api.example.com" (http: on this machine only)', _url),
     Spelling.SOCKET: (f'"unix:" and a path of at most {SOCKET_PATH_MAX} octets', _socket),
 }

@@ -12,6 +12,8 @@ from relay.mail import queue_number
 from relay.spool import Selector
 
 STATES: Final = ("waiting", "leased", "deferred", "held")
+DEAD: Final = "dead"
+"""Chooses among what is held: notifications that could not be delivered."""
 
 _TEXTS: Final = ("sender", "recipient", "domain", "upstream")
 
@@ -36,8 +38,8 @@ def selection(arguments: Mapping[str, Any], now: float) -> Selection:
     numbers = _numbers(arguments.get("ids", ()))
     texts = {key: _text(key, arguments.get(key)) for key in _TEXTS}
     state = _text("state", arguments.get("state"))
-    if state is not None and state not in STATES:
-        raise Refused(f"no state {state!r}; allowed: {', '.join(STATES)}")
+    if state is not None and state not in {*STATES, DEAD}:
+        raise Refused(f"no state {state!r}; allowed: {', '.join(STATES)}, {DEAD}")
     older_than = arguments.get("older_than")
     if older_than is not None and not (_is_number(older_than) and math.isfinite(older_than) and older_than >= 0):
         raise Refused("older_than is a number of seconds")

@@ -231,7 +231,7 @@ class Services:
         if state == "leased":
             return "the upstream's reply"
         if state == "held":
-            return "its release: an operator holds it"
+            return _decision([r.last_reply for r in told.queued.recipients if r.state == "held"])
         if state not in {"waiting", "deferred"}:
             return None
         if self._delivery is None:
@@ -239,3 +239,12 @@ class Services:
         if state == "deferred":
             return "its next attempt"
         return self._delivery.waits_for(number) or "its turn"
+
+
+def _decision(reasons: Sequence[str | None]) -> str:
+    """What an operator has to decide of held mail, as the words of its last attempt tell."""
+    if any((reason or "").startswith("in doubt") for reason in reasons):
+        return "an operator's decision: it may have arrived (relay queue release sends it again, remove ends it)"
+    if any((reason or "").startswith("dead letter") for reason in reasons):
+        return "an operator's decision: a notification that can't be delivered (relay queue release or remove)"
+    return "its release: an operator holds it"

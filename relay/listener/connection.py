@@ -11,6 +11,7 @@ import collections
 import contextlib
 import re
 import ssl
+from ipaddress import IPv6Address
 from typing import Any, ClassVar, Final, Protocol, cast
 
 from aiosmtpd import smtp as aiosmtpd_smtp
@@ -93,6 +94,7 @@ class Connection(aiosmtpd_smtp.SMTP):
         self._dismissed = False
         self._stopping = False
         self._waiting = False
+        self._clogged = False
         self._since = 0.0
         self._slowness = 0.0
         self._inbox: Inbox
@@ -117,6 +119,20 @@ class Connection(aiosmtpd_smtp.SMTP):
         self._tls_protocol = cast("Any", ssl_object)  # aiosmtpd only asks whether there is one
         self._tell(f"Anonymous TLS connection established from {self.client.peer}: {tls.described(ssl_object)}")
 
+    def data_received(self, data: bytes) -> None:
+        """The client said something."""
+        self._inbox.feed(data)
+
+    def pause_writing(self) -> None:
+        """The client doesn't read what it is sent."""
+        super().pause_writing()
+        self._clogged = True
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        self._clogged = False
+
     def connection_lost(self, error: Exception | None) -> None:
         """The session sees the end of its input; what it is doing goes on to its own end."""
         del error
@@ -133,13 +149,14 @@ class Connection(aiosmtpd_smtp.SMTP):
 
     def _cb_client_connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         super()._cb_client_connected(reader, writer)
-        self._inbox = Inbox(reader)
+        self._inbox = Inbox(reader, self.loop)
 
     def _create_envelope(self) -> Transaction:
         return Transaction()
 
     def _set_post_data_state(self) -> None:
         self.envelope = self._create_envelope()
+        self._slowness = 0.0
 
     def _set_rset_state(self) -> None:
         self._set_post_data_state()
@@ -210,17 +227,16 @@ class Connection(aiosmtpd_smtp.SMTP):
         return cast("asyncio.WriteTransport | None", self.transport)
 
     def _write(self) -> None:
-        replies, self._replies = self._replies, []
-        transport = self._way_out
+        replies, transport = self._replies, self._way_out
         if replies and transport is not None:
-            replies.append("")
-            transport.write("\r\n".join(replies).encode("utf-8", "replace"))
+            text = replies[0] if len(replies) == 1 else "\r\n".join(replies)
+            transport.write(f"{text}\r\n".encode("utf-8", "replace"))
+        replies.clear()
 
     async def _flush(self) -> None:
         """Send what was said. Waits where the client doesn't read its replies, under the session's deadline."""
         self._write()
-        transport = self._way_out
-        if transport is not None and transport.get_write_buffer_size():
+        if self._clogged and self.transport is not None:
             self._waiting = True
             try:
                 await self._writer.drain()
@@ -238,11 +254,11 @@ class Connection(aiosmtpd_smtp.SMTP):
 
     async def _receive_content(self) -> bool:
         """Wait for content, whose octets buy time at MIN_DATA_RATE: a trickle runs into the session's deadline."""
-        began = self.loop.time()
+        began, waiting = self.loop.time(), len(self._inbox)
         self._since = began - self._slowness
         more = await self._receive()
         now = self.loop.time()
-        self._slowness = max(0.0, self._slowness + now - began - len(self._inbox) / MIN_DATA_RATE)
+        self._slowness = max(0.0, self._slowness + now - began - (len(self._inbox) - waiting) / MIN_DATA_RATE)
         self._since = now - self._slowness
         return more
 
@@ -301,7 +317,10 @@ def client_at(peer: Any, listener: str) -> Client:
     """From a socket's address. No reverse DNS: it would put the resolver's troubles before each session."""
     if not isinstance(peer, tuple):
         return Client("localhost", "", listener=listener)
-    address = str(peer[0]).removeprefix("::ffff:").partition("%")[0]
+    address = str(peer[0]).partition("%")[0]
+    if address.startswith("::ffff:"):
+        mapped = IPv6Address(address).ipv4_mapped  # Python spells it ::ffff:7f00:1, the system ::ffff:127.0.0.1
+        address = address if mapped is None else str(mapped)
     loopback = address == "::1" or address.startswith("127.")
     return Client("localhost" if loopback else "unknown", address, listener=listener)
 

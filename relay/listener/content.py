@@ -187,7 +187,6 @@ class Reading(Authenticating):
         reader.announce(chunk.size)
         trouble: Exception | None = None
         left = chunk.size
-        self._slowness = 0.0
         while left:
             octets = await self._octets(left)
             if not octets:
@@ -209,6 +208,8 @@ class Reading(Authenticating):
             reply = await sink.finish()
             self._answer_content(reply, "BDAT")
         else:
+            if not chunk.size:
+                self._count_junk()
             self.say(f"250 2.0.0 Ok: {chunk.size} octets")
 
     async def _refuse_chunk(self, reply: Reply, *, last: bool) -> None:
@@ -229,7 +230,6 @@ class Reading(Authenticating):
 
     async def _skip(self, size: int) -> bool:
         """Read a chunk for nothing; False where the client left before its end."""
-        self._slowness = 0.0
         while size:
             octets = await self._octets(size)
             if not octets:

@@ -36,7 +36,11 @@ _NOT_IMPLEMENTED: Final = frozenset({"AUTH", "STARTTLS", "EXPN", "ETRN", "TURN",
 _BEFORE_STARTTLS: Final = frozenset({"NOOP", "EHLO", "STARTTLS", "QUIT"})
 _VERB: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]*+\Z")
 
-_LINE_TOO_LONG: Final = Reply(500, "Error: command line too long", "5.5.2")
+_TOO_LONG: Final = {
+    LineTooLong.COMMAND: Reply(500, "Error: command line too long", "5.5.2"),
+    # RFC 4954 §4 and §6.
+    LineTooLong.AUTH: Reply(500, "Error: authentication exchange line is too long", "5.5.6"),
+}
 _BARE_LF: Final = Reply(500, "Error: bare LF at the end of a command", "5.5.2")
 _CONTROL: Final = Reply(500, "Error: control character in command", "5.5.2")
 _STARTTLS_FIRST: Final = Reply(530, "Error: must issue a STARTTLS command first", "5.7.0")
@@ -83,25 +87,28 @@ class Conversation(Connection):
             line = self._inbox.line()
             if line is not None:
                 await self._command(line)
-                self._since = self.loop.time()
+                self._since = self.loop.time() - self._slowness
                 if len(self._replies) >= _REPLIES_HELD:
                     await self._flush()
                 continue
-            first = self._inbox.peek()
-            if first and not first.isalpha() and first not in b" \r":
+            if _is_foreign(self._inbox.peek()):
                 # A TLS hello may hold no line end to wait for.
                 self._other_protocol()
                 return
             await self._flush()
-            if not await self._receive():
+            # Between chunks (RFC 3030) the client is amid its content as it is within one.
+            if not await (self._receive_content() if self.envelope.chunks is not None else self._receive()):
                 return
 
     async def _command(self, line: bytes | LineTooLong) -> None:
         if isinstance(line, LineTooLong):
-            self.refuse(_LINE_TOO_LONG)
+            self.refuse(_TOO_LONG[line])
         elif not line.endswith(b"\r\n"):
             # RFC 5321 §2.3.8: a bare LF ends no line.
-            self.refuse(_BARE_LF)
+            if _is_foreign(line[:1]):
+                self._other_protocol()
+            else:
+                self.refuse(_BARE_LF)
         else:
             text = line[:-2].decode("utf-8", "surrogateescape")
             verb, _, argument = text.partition(" ")
@@ -127,9 +134,7 @@ class Conversation(Connection):
         count = self._counts.setdefault(verb, [0, 0])
         count[1] += 1
         if verb in _JUNK:
-            self._junk += 1
-            if self._junk > JUNK_LIMIT:
-                self._errors += 1
+            self._count_junk()
         try:
             await method(argument)
         except Exception as error:  # noqa: BLE001 - aiosmtpd would call it a permanent 500; the mail isn't at fault
@@ -139,6 +144,11 @@ class Conversation(Connection):
             self.say(status)
         # A message that was taken sets the errors back.
         count[0] += self._errors + self._own_trouble <= before
+
+    def _count_junk(self) -> None:
+        self._junk += 1
+        if self._junk > JUNK_LIMIT:
+            self._errors += 1
 
     async def handle_exception(self, error: Exception) -> str:
         """451 with an opaque id for our own trouble, unless the handler has an answer; the log has the same id."""
@@ -163,7 +173,7 @@ class Conversation(Connection):
     def _unknown(self, verb: str, text: str) -> None:
         # A browser made to speak to this port, another protocol, or content taken for commands: every further line
         # would be obeyed, so none is read (Postfix: smtpd_forbidden_commands).
-        if text[:1].isalpha() and has_control(text):
+        if verb[:1].isascii() and verb[:1].isalpha() and has_control(text):
             self.refuse(_CONTROL)
         elif verb in _FOREIGN_VERBS or (text and not _VERB.match(verb) and text[0] != " "):
             self._other_protocol()
@@ -180,3 +190,8 @@ class Conversation(Connection):
         """A message was taken: what led here is forgiven."""
         self._errors = 0
         self._junk = 0
+
+
+def _is_foreign(first: bytes) -> bool:
+    """Whether no command, nor a mistyped one, begins with that octet."""
+    return not first.isalpha() and first not in b" \r\n"

@@ -1,15 +1,16 @@
 """What a session has received and not yet read: command lines, then content, from one buffer.
 
 asyncio's StreamReader stays underneath, so that aiosmtpd's own methods (AUTH, STARTTLS) go on reading from it, but it
-is read without a coroutine per line. This is the only place that knows its private parts: ``_buffer``, ``_eof``,
-``_paused``, ``_transport`` (StreamWriter's too), ``_wait_for_data`` and ``_maybe_resume_transport``, the same in Python
-3.11 to 3.14.
+is fed and read without a coroutine per line. This is the only place that knows its private parts: ``_buffer``,
+``_eof``, ``_limit``, ``_paused``, ``_transport`` (StreamWriter's too), ``_waiter`` and ``_maybe_resume_transport``, the
+same in Python 3.11 to 3.14.
 """
 # ruff: noqa: SLF001
 
 from __future__ import annotations
 
 import asyncio
+from enum import Enum, auto
 from typing import Any, Final
 
 from relay.smtp import sasl
@@ -19,14 +20,14 @@ MAX_LINE: Final = 4096
 §5 alone some 600)."""
 
 MAX_AUTH_LINE: Final = sasl.MAX_LINE
-"""The same for AUTH, whose initial response may be that long (RFC 4954 §4)."""
+"""The same for an answer to AUTH's challenge (RFC 4954 §4); AUTH itself is longer by its own words."""
 
 
-class LineTooLong:
-    """Stands for a command line over MAX_LINE, which was swallowed to its end."""
+class LineTooLong(Enum):
+    """Stands for a line over its limit, which was swallowed to its end; AUTH's has a code of its own."""
 
-
-LINE_TOO_LONG: Final = LineTooLong()
+    COMMAND = auto()
+    AUTH = auto()
 
 
 class Inbox:
@@ -36,12 +37,13 @@ class Inbox:
     that is being written.
     """
 
-    __slots__ = ("_reader", "_swallowing")
+    __slots__ = ("_loop", "_reader", "_swallowing")
 
-    def __init__(self, reader: asyncio.StreamReader) -> None:
+    def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         # Any: private attributes, see above.
         self._reader: Any = reader
-        self._swallowing = False
+        self._swallowing: LineTooLong | None = None
 
     def __len__(self) -> int:
         return len(self._reader._buffer)
@@ -50,18 +52,19 @@ class Inbox:
         """The next line with its LF, a marker for one that was too long, or None while none is complete."""
         buffer: bytearray = self._reader._buffer
         end = buffer.find(b"\n") + 1
+        too_long = LineTooLong.COMMAND
         if (end or len(buffer)) > limit and buffer[:5].upper() == b"AUTH ":
-            limit = max(limit, MAX_AUTH_LINE)
+            limit, too_long = sasl.MAX_COMMAND, LineTooLong.AUTH
         if not end:
             if len(buffer) > limit:
-                self._swallowing = True
+                self._swallowing = self._swallowing or too_long
                 buffer.clear()
             return None
         line = bytes(buffer[:end]) if end <= limit else b""
         del buffer[:end]
-        if self._swallowing or not line:
-            self._swallowing = False
-            return LINE_TOO_LONG
+        if self._swallowing is not None or not line:
+            too_long, self._swallowing = self._swallowing or too_long, None
+            return too_long
         return line
 
     def peek(self) -> bytes:
@@ -83,7 +86,7 @@ class Inbox:
         """Forget all that waits: octets in clear have no say once STARTTLS was given (RFC 3207 §4.2)."""
         self._reader._buffer.clear()
         self._reader._paused = False
-        self._swallowing = False
+        self._swallowing = None
 
     def move(self, transport: asyncio.Transport, writer: asyncio.StreamWriter) -> None:
         """Go on over another transport, TLS's."""
@@ -98,10 +101,31 @@ class Inbox:
         """Let the transport read on where the buffer has room again."""
         self._reader._maybe_resume_transport()
 
+    def feed(self, octets: bytes) -> None:
+        """Take what the transport received, and wake who waits for it."""
+        reader = self._reader
+        buffer: bytearray = reader._buffer
+        buffer += octets
+        waiter: asyncio.Future[None] | None = reader._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        if len(buffer) > 2 * reader._limit and not reader._paused:
+            reader._paused = True
+            reader._transport.pause_reading()
+
     async def more(self) -> bool:
         """Wait for more octets; False once the client has closed its side and all was given out."""
-        if self._reader._eof:
+        reader = self._reader
+        if reader._eof:
             return False
-        before = len(self._reader._buffer)
-        await self._reader._wait_for_data("more")
-        return len(self._reader._buffer) > before
+        before = len(reader._buffer)
+        if reader._paused:
+            # More than twice the limit waits and is not enough.
+            reader._paused = False
+            reader._transport.resume_reading()
+        reader._waiter = self._loop.create_future()
+        try:
+            await reader._waiter
+        finally:
+            reader._waiter = None
+        return len(reader._buffer) > before

@@ -7,14 +7,16 @@ staged for a message that isn't accepted is discarded, and room reserved with th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterable
-from typing import Final, Protocol
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 from relay import headers, policy
 from relay.clock import Clock
 from relay.events import Accepted, Emit
-from relay.mail import Client, Envelope, Message, queue_id
+from relay.mail import UNSIGNED, Body, Client, Envelope, Message, Signatures, queue_id
 from relay.outcome import Reply
 from relay.rewrite import Rewriting
 from relay.settings import RewriteSettings
@@ -42,6 +44,26 @@ class Delivery(Protocol):
         ...
 
 
+class Draft(Protocol):
+    """A message that is to be signed, while it is read."""
+
+    def feed(self, octets: bytes) -> None:
+        """Take the next octets of its body."""
+        ...
+
+
+class Signing(Protocol):
+    """Who signs."""
+
+    def open(self, octets: bytes, sender: str) -> Draft | None:
+        """Begin with a message's first octets, all of its header among them; None where it is not ours to sign."""
+        ...
+
+    async def sign(self, draft: Any, queue_id: str, upstream: str | None = None) -> Signatures | Reply:
+        """Sign what was fed, for this upstream; the reply due where the message must not go unsigned and can't be."""
+        ...
+
+
 NO_REWRITING: Final = RewriteSettings()
 """Only that addresses without a domain get our host name."""
 NO_ROOM: Final = Reply(452, "Error: insufficient system storage", "4.3.1")
@@ -51,10 +73,15 @@ TROUBLE: Final = Reply(451, "Error: queue file write error", "4.3.0")
 HEADER_TOO_LARGE: Final = Reply(552, "Error: message header too large", "5.3.4")
 
 
+PARTS_AT_A_TIME: Final = 4
+"""Parts of large messages that wait for the writer, of all messages together: a small one's commit has no more than
+these before it. Who sends the others is slowed down by flow control, and what is read of them stays bounded."""
+
+
 class Intake:
     """Takes messages from all listeners' sessions into the spool; a listener's Receiver.
 
-    ``upstreams`` are the names that a message may ask for.
+    ``upstreams`` are the names that a message may ask for. Without ``signing`` messages are kept as not looked at.
     """
 
     def __init__(
@@ -67,12 +94,15 @@ class Intake:
         *,
         rewrite: RewriteSettings = NO_REWRITING,
         upstreams: Iterable[str] = (),
+        signing: Signing | None = None,
     ) -> None:
         self.spool = spool
         self.clock = clock
         self.hostname = hostname
         self.emit = emit
         self.delivery = delivery
+        self.signing = signing
+        self.staging = asyncio.Semaphore(PARTS_AT_A_TIME)
         self.configure(rewrite, upstreams)
 
     def configure(self, rewrite: RewriteSettings, upstreams: Iterable[str]) -> None:
@@ -102,6 +132,8 @@ class Reception:
         "_at",
         "_client",
         "_controls",
+        "_draft",
+        "_eight_bit",
         "_held",
         "_intake",
         "_long_lines",
@@ -122,9 +154,11 @@ class Reception:
         self._held: list[bytes] = []
         self._size = 0
         self._parts = 0
+        self._eight_bit = False
         self._long_lines = LongLines()
         self._stamped: headers.Stamped | None = None
         self._controls = headers.NO_CONTROLS
+        self._draft: Draft | None = None
         self._refusal: Reply | None = None
 
     async def write(self, octets: bytes) -> None:
@@ -132,8 +166,11 @@ class Reception:
         if self._refusal is not None:
             return
         self._long_lines.feed(octets)
+        self._eight_bit = self._eight_bit or not octets.isascii()
         self._held.append(octets)
         self._size += len(octets)
+        if self._draft is not None:
+            self._draft.feed(octets)
         if self._size > PART_SIZE:
             try:
                 self._stamp()
@@ -148,7 +185,7 @@ class Reception:
         """Accept the message; the reply to its end of data."""
         try:
             if self._refusal is None:
-                self._stamp()
+                self._stamp(whole=True)
             if self._refusal is not None:
                 return self._refusal
             return await self._accept()
@@ -172,14 +209,14 @@ class Reception:
         self._refusal = reply
         await self.discard()
 
-    def _stamp(self) -> None:
+    def _stamp(self, *, whole: bool = False) -> None:
         """Put the stamp on the octets held, if they are still the message's first, or set the refusal."""
         if self._stamped is not None:
             return
         intake = self._intake
         octets = self._held[0] if len(self._held) == 1 else b"".join(self._held)
         self._held.clear()
-        end = headers.header_end(octets)
+        end = headers.header_end(octets, whole=whole)
         if end > headers.MAX_HEADER:
             self._refusal = HEADER_TOO_LARGE
             return
@@ -215,9 +252,12 @@ class Reception:
             self._refusal = decision.reply
             return
         self._stamped = stamped
+        self._eight_bit = self._eight_bit or not stamped.octets.isascii()
         self._controls = controls
         self._held.append(stamped.octets)
         self._size += len(stamped.octets) - len(octets)
+        if intake.signing is not None:
+            self._draft = intake.signing.open(stamped.octets, envelope.sender)
 
     async def _stage(self, *, last: bool = False) -> None:
         """Write out the whole parts that are held; with ``last`` what remains too."""
@@ -228,18 +268,26 @@ class Reception:
             part = self._parts
             # Counted before: a part that failed half-way is to be discarded too.
             self._parts += 1
-            await self._intake.spool.stage(self._number, part, bytes(octets[start : start + PART_SIZE]))
+            async with self._intake.staging:
+                await self._intake.spool.stage(self._number, part, bytes(octets[start : start + PART_SIZE]))
 
     async def _accept(self) -> Reply:
         intake = self._intake
         stamped = self._stamped
         assert stamped is not None
+        signatures = await self._sign()
+        if isinstance(signatures, Reply):
+            await self.discard()
+            return signatures
         content: bytes | None = None
         if self._parts or self._size > PART_SIZE:
             await self._stage(last=True)
         else:
             content = stamped.octets
         envelope, controls = self._rewritten.envelope, self._controls
+        if envelope.body is Body.EIGHT_BIT and not self._eight_bit:
+            # RFC 6152 §3: plain ASCII asks nothing of a server, whatever it was declared as.
+            envelope = replace(envelope, body=Body.SEVEN_BIT)
         message = Message(
             self._number,
             envelope,
@@ -252,6 +300,7 @@ class Reception:
             controls.priority,
             controls.tag,
             controls.idempotency_key,
+            signatures,
         )
         leased = intake.delivery.reserve(message.size)
         arrival = Arrival(message, content, leased)
@@ -279,6 +328,15 @@ class Reception:
         else:
             intake.delivery.waiting()
         return Reply(250, f"Ok: queued as {message.queue_id}", "2.0.0")
+
+    async def _sign(self) -> Signatures | Reply | None:
+        """Before the commit: the signatures are kept in the same one."""
+        signing = self._intake.signing
+        if signing is None:
+            return None
+        if self._draft is None:
+            return UNSIGNED
+        return await signing.sign(self._draft, queue_id(self._number), self._controls.upstream)
 
     def _repairs(self, stamped: headers.Stamped) -> tuple[str, ...]:
         # Taken as they are: whether a long line can be sent is the upstream's to say.

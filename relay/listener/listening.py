@@ -16,6 +16,7 @@ from relay.listener import sockets, tls
 from relay.listener.accepting import Acceptor, Terms
 from relay.listener.connection import Connection
 from relay.listener.gate import Gate, Networks
+from relay.listener.inherited import Inherited
 from relay.listener.protocol import SMTP
 from relay.listener.transaction import Receiver
 from relay.listener.users import Users
@@ -25,7 +26,10 @@ from relay.settings import ListenerSettings
 
 
 class Listener:
-    """Messages go to ``receiver``; ``users`` are those who may log in."""
+    """Messages go to ``receiver``; ``users`` are those who may log in.
+
+    A socket that was ``inherited`` for its address is taken, else one is made.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class Listener:
         clock: Clock,
         emit: Emit,
         users: Users,
+        inherited: Inherited,
     ) -> None:
         self._settings = settings
         self._hostname = hostname
@@ -42,6 +47,7 @@ class Listener:
         self._clock = clock
         self._emit = emit
         self._users = users
+        self._inherited = inherited
         self._gate = Gate(settings)
         self._context = None
         self._sessions: set[Connection] = set()
@@ -49,6 +55,8 @@ class Listener:
         self._empty = asyncio.Event()
         self._empty.set()
         self._socket: socket.socket | None = None
+        self._is_ours = True
+        """Whether the socket, and a Unix socket's file, was made here and goes with us."""
         self._acceptor: Acceptor | None = None
 
     @property
@@ -57,6 +65,21 @@ class Listener:
         if self._acceptor is None or self._socket is None:
             return self._settings.address
         return sockets.bound_address(self._socket)
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        return self._settings.name
+
+    @property
+    def configured_address(self) -> str:
+        """What the configuration says."""
+        return self._settings.address
+
+    @property
+    def open(self) -> bool:
+        """Whether it listens."""
+        return self._acceptor is not None
 
     @property
     def sessions(self) -> int:
@@ -71,11 +94,14 @@ class Listener:
         except OSError as error:
             raise OSError(error.errno, _certificate_trouble(settings, error)) from error
         try:
-            self._socket = sockets.bind(settings.address, mode=settings.socket_mode, group=settings.socket_group)
+            self._socket = self._inherited.take(settings)
+            self._is_ours = self._socket is None
+            if self._socket is None:
+                self._socket = sockets.bind(settings.address, mode=settings.socket_mode, group=settings.socket_group)
             self._acceptor = Acceptor(self._socket, terms)
             self._acceptor.start()
         except OSError as error:
-            self._close()
+            self.close()
             why = error.strerror or error
             raise OSError(error.errno, f"can't listen on {settings.address}: {why}") from error
 
@@ -87,7 +113,7 @@ class Listener:
         except OSError as error:
             return [f"{_certificate_trouble(settings, error)}: all of it is kept as it was"]
         path = sockets.unix_path(settings.address)
-        if path is not None:
+        if path is not None and self._is_ours:
             try:
                 sockets.restrict(path, mode=settings.socket_mode, group=settings.socket_group)
             except OSError as error:
@@ -161,16 +187,18 @@ class Listener:
     def stop_listening(self) -> None:
         """Take no more connections and no more transactions; idle sessions end now."""
         self._gate.stopping = True
-        self._close()
+        self.close()
         for session in tuple(self._sessions):
             session.shut_down()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Take no more connections; sessions go on. It may :meth:`start` again."""
         if self._acceptor is not None:
             self._acceptor.stop()
         if self._socket is not None:
             self._socket.close()
-            sockets.remove(self._settings.address)
+            if self._is_ours:
+                sockets.remove(self._settings.address)
         self._socket = self._acceptor = None
 
     async def ended(self) -> None:

@@ -1,4 +1,4 @@
-"""Hashes of users' passwords: scrypt (RFC 7914) as PHC strings, Argon2 where argon2-cffi is installed.
+"""Hashes of users' passwords: scrypt (RFC 7914) as PHC strings, Argon2 (RFC 9106) where argon2-cffi is installed.
 
 ``$scrypt$ln=15,r=8,p=3$SALT$HASH``, base64 without padding. Verifying takes some tenths of a second and tens of
 megabytes on purpose: it belongs into a thread, never on the event loop.
@@ -32,7 +32,7 @@ _SCRYPT: Final = re.compile(
     rf"\$scrypt\$ln=(\d{{1,2}}),r=(\d{{1,2}}),p=(\d{{1,2}})\$({_B64}{{11,88}})\$({_B64}{{22,172}})"
 )
 _ARGON2: Final = re.compile(
-    rf"\$argon2(?:id|i|d)\$v=19\$m=\d{{1,7}},t=\d{{1,2}},p=\d{{1,2}}\$({_B64}{{11,88}})\$({_B64}{{16,172}})"
+    rf"\$argon2(?:id|i|d)\$v=19\$m=(\d{{1,7}}),t=(\d{{1,2}}),p=(\d{{1,2}})\$({_B64}{{11,88}})\$({_B64}{{16,172}})"
 )
 
 
@@ -62,8 +62,14 @@ def hash_password(password: str, salt: bytes) -> str:
 
 def flaw_of_hash(phc: str) -> str | None:
     """What is wrong with a hash, in words that don't show it; None where it can be verified against."""
-    if _ARGON2.fullmatch(phc):
-        return None if find_spec("argon2") is not None else "an Argon2 hash, but argon2-cffi is not installed"
+    if (found := _ARGON2.fullmatch(phc)) is not None:
+        if find_spec("argon2") is None:
+            return "an Argon2 hash, but argon2-cffi is not installed"
+        kibibytes, passes, lanes = int(found[1]), int(found[2]), int(found[3])
+        # RFC 9106 §3.1: eight kibibytes a lane at the least.
+        if 0 in {passes, lanes} or not 8 * lanes <= kibibytes <= _MAX_MEMORY // 1024 or passes > _MAX_PASSES:
+            return "no hash of a password (not shown)"
+        return None
     return None if _read(phc) is not None else "no hash of a password (not shown)"
 
 
@@ -73,11 +79,11 @@ def verify(password: str, phc: str) -> bool:
     if read is not None:
         return hmac.compare_digest(read.of(_octets(password)), read.digest)
     from argon2 import PasswordHasher
-    from argon2.exceptions import VerificationError
+    from argon2.exceptions import InvalidHashError, VerificationError
 
     try:
         return bool(PasswordHasher().verify(phc, _octets(password)))
-    except VerificationError:
+    except (VerificationError, InvalidHashError):
         return False
 
 

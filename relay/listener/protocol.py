@@ -1,10 +1,9 @@
 """The commands of a session: what is advertised, MAIL and RCPT by our own grammar (RFC 5321 §4.1).
 
 Offered: PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), ENHANCEDSTATUSCODES (RFC
-2034), CHUNKING (RFC 3030) without BINARYMIME, LIMITS (RFC 9422); STARTTLS and AUTH where configured. The parameters of
-DSN (RFC 3461) are read and kept, but DSN isn't offered while nobody is told of success. aiosmtpd's constructor and the
-handler's hooks go on working; a handler with ``open_content`` is a :class:`~relay.listener.transaction.Receiver`
-instead and gets content in pieces.
+2034), DSN (RFC 3461), CHUNKING (RFC 3030) without BINARYMIME, LIMITS (RFC 9422); STARTTLS and AUTH where configured.
+aiosmtpd's constructor and the handler's hooks go on working; a handler with ``open_content`` is a
+:class:`~relay.listener.transaction.Receiver` instead and gets content in pieces.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class SMTP(Reading):
         mechanisms = self._mechanisms
         if mechanisms:
             extensions.append(f"AUTH {mechanisms}")
-        return [*extensions, "ENHANCEDSTATUSCODES", "CHUNKING", f"LIMITS RCPTMAX={self._max_recipients}"]
+        return [*extensions, "ENHANCEDSTATUSCODES", "DSN", "CHUNKING", f"LIMITS RCPTMAX={self._max_recipients}"]
 
     # -- MAIL, RCPT -------------------------------------------------------------------------------------------------
     @syntax("MAIL FROM:<address>", extended=" [SP <mail-parameters>]")

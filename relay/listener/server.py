@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from typing import Final
 
 from relay.clock import Clock
 from relay.events import Emit
+from relay.listener.inherited import Inherited
 from relay.listener.listening import Listener
 from relay.listener.transaction import Receiver
 from relay.listener.users import Users
@@ -32,6 +34,7 @@ class Listeners:
         clock: Clock,
         emit: Emit,
         users: Sequence[UserSettings] = (),
+        inherited: Inherited | None = None,
     ) -> None:
         # aiosmtpd logs dialogues, contents and failed passwords included; the events say what a log needs.
         logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
@@ -40,11 +43,12 @@ class Listeners:
         self._clock = clock
         self._emit = emit
         self._users = Users(users, clock.monotonic)
+        self._inherited = Inherited() if inherited is None else inherited
         self._listeners = {one.address: self._listener(one) for one in settings}
         self._leaving: set[Listener] = set()
 
     def _listener(self, settings: ListenerSettings) -> Listener:
-        return Listener(settings, self._hostname, self._receiver, self._clock, self._emit, self._users)
+        return Listener(settings, self._hostname, self._receiver, self._clock, self._emit, self._users, self._inherited)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -70,28 +74,32 @@ class Listeners:
         """Take other settings, for sessions that begin from now on; the rest goes on. Certificates are read again.
 
         An address that is no longer there is listened on no more; its sessions end behind their transaction. What
-        can't be had is said in the problems that are returned, and changes nothing else.
+        can't be had is said in the problems that are returned, and changes nothing else: where a listener's new address
+        can't be listened on it stays on its old one.
         """
         self._users.configure(users)
         wanted = {one.address: one for one in settings}
-        for address in self._listeners.keys() - wanted.keys():
-            leaving = self._listeners.pop(address)
-            leaving.stop_listening()
-            self._leaving.add(leaving)
-        self._leaving = {listener for listener in self._leaving if listener.sessions}
+        gone = [self._listeners[address] for address in self._listeners.keys() - wanted.keys()]
         problems = []
         for address, one in wanted.items():
             if address in self._listeners:
                 problems += self._listeners[address].configure(one)
                 continue
             listener = self._listener(one)
-            try:
-                await listener.start()
-            except OSError as error:
-                problems.append(str(error.strerror))
-            else:
+            trouble = await _start_in_place_of(listener, [old for old in gone if old.open])
+            if trouble is None:
                 self._listeners[address] = listener
-        return problems
+                continue
+            kept = [old for old in gone if old.name == one.name and old.open]
+            gone = [old for old in gone if old not in kept]
+            where = " and ".join(sorted(old.address for old in kept))
+            problems.append(f"{trouble}; [listener.{one.name}] stays on {where}" if kept else trouble)
+        for leaving in gone:
+            del self._listeners[leaving.configured_address]
+            leaving.stop_listening()
+            self._leaving.add(leaving)
+        self._leaving = {listener for listener in self._leaving if listener.sessions}
+        return [*problems, *self._inherited.problems(settings)]
 
     def _all(self) -> tuple[Listener, ...]:
         return (*self._listeners.values(), *self._leaving)
@@ -116,6 +124,40 @@ def has_ipv6_loopback() -> bool:
         sock.bind(("::1", 0))
         return True
     return False
+
+
+async def _start_in_place_of(listener: Listener, gone: Sequence[Listener]) -> str | None:
+    """Start ``listener``; what is in the way where that can't be, and then those that are ``gone`` listen on.
+
+    They may be what is in the way: 0.0.0.0 can't be had while 127.0.0.1 is listened on at the same port.
+    """
+    try:
+        await listener.start()
+    except OSError as error:
+        trouble = str(error.strerror)
+        if error.errno != errno.EADDRINUSE:
+            return trouble
+    else:
+        return None
+    beside = [old for old in gone if _port(old.configured_address) == _port(listener.configured_address)]
+    for old in beside:
+        old.close()
+    try:
+        await listener.start()
+    except OSError as error:
+        trouble = str(error.strerror)
+    else:
+        return None
+    for old in beside:
+        try:
+            await old.start()
+        except OSError as error:
+            trouble = f"{trouble}; {error.strerror}"
+    return trouble
+
+
+def _port(address: str) -> str:
+    return address.rpartition(":")[2]
 
 
 async def _within(seconds: float, listeners: Iterable[Listener]) -> bool:

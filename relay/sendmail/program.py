@@ -18,6 +18,8 @@ from relay.sendmail.exits import Exit, Failure
 PATIENCE: Final = 10.0
 """Seconds for a relay that starts, stops or is full of sessions, before the caller hears 75."""
 _BETWEEN_ATTEMPTS: Final = 0.2
+_CLICK_USAGE: Final = 2
+"""What ``relay`` exits with on wrong usage: no code of sysexits(3)."""
 
 
 def main() -> int:
@@ -131,7 +133,9 @@ def _queue(invocation: Invocation, *command: str) -> int:
             relay([*config, "queue", *command], prog_name="relay")
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(Exit.OK)
-    return Exit.OK if (command[0], code) == ("retry", 1) else code
+    if (command[0], code) == ("retry", 1):
+        return Exit.OK
+    return Exit.USAGE if code == _CLICK_USAGE else code
 
 
 def _full_name(invocation: Invocation) -> str:

@@ -20,7 +20,7 @@ from enum import IntEnum
 from typing import Final, Generic
 
 from relay.mail import Envelope
-from relay.outcome import Command, Outcome, Reply, Scope, Verdict, classify, lost
+from relay.outcome import Command, Outcome, Reply, ReplyRule, Scope, classify, is_taken, lost
 from relay.smtp.capabilities import Capabilities
 from relay.smtp.replies import ProtocolError, ReplyReader
 from relay.smtp.steps import COMMANDS, Done, Key, Kind, Step, Transaction, steps_of
@@ -54,14 +54,23 @@ class ClientSession(Generic[Key]):
     """One conversation after greeting, TLS, AUTH and EHLO. ``host`` is named in outcomes as the log shows it.
 
     ``window`` is how many messages a windowed session has unanswered at the most: what a broken connection leaves in
-    doubt.
+    doubt. ``rules`` tell what the server's refusals mean (:func:`~relay.outcome.classify`).
     """
 
-    def __init__(self, capabilities: Capabilities, pipelining: Pipelining, *, host: str, window: int = 8) -> None:
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        pipelining: Pipelining,
+        *,
+        host: str,
+        window: int = 8,
+        rules: tuple[ReplyRule, ...] = (),
+    ) -> None:
         self._capabilities = capabilities
         self._pipelining = bearable(pipelining, capabilities)
         self._host = host
         self._window = window
+        self._rules = rules
         self._reader = ReplyReader()
         self._transactions: deque[Transaction[Key]] = deque()
         self._unsent: deque[Step[Key]] = deque()
@@ -198,6 +207,7 @@ class ClientSession(Generic[Key]):
         if transaction.lone_dot:
             step.octets = b".\r\n"
             return True
+        transaction.content_begun = True
         self._content_octets += transaction.size
         if transaction.content is None:
             self._streaming = True
@@ -245,7 +255,7 @@ class ClientSession(Generic[Key]):
     def _answer(self, reply: Reply) -> list[Done[Key]]:
         if not self._unanswered:
             if reply.code == 421:
-                self._end = classify(reply, Command.GREETING, host=self._host)
+                self._end = self._judged(reply, Command.GREETING)
                 return []
             raise ProtocolError("reply without a command")
         step = self._unanswered.popleft()
@@ -256,7 +266,7 @@ class ClientSession(Generic[Key]):
         if reply.code == 421:
             # It answers this step: a dot it answers was refused, not left in doubt.
             # Nor was anything behind it heard: the server is closing.
-            self._end = classify(reply, command, host=self._host)
+            self._end = self._judged(reply, command)
             for each in self._transactions:
                 each.content_sent = False
             return []
@@ -275,20 +285,22 @@ class ClientSession(Generic[Key]):
         transaction.open_steps -= 1
         return self._finish(transaction)
 
+    def _judged(self, reply: Reply, command: Command) -> Outcome:
+        return classify(reply, command, host=self._host, rules=self._rules)
+
     def _answer_mail(self, transaction: Transaction[Key], reply: Reply) -> None:
-        outcome = classify(reply, Command.MAIL, host=self._host)
-        if outcome.verdict is not Verdict.RELAYED:
+        if not is_taken(reply, Command.MAIL):
             transaction.mail_refused = True
-            self._fill(transaction, outcome)
+            self._fill(transaction, self._judged(reply, Command.MAIL))
             self._drop_unsent(transaction)
 
     def _answer_rcpt(self, transaction: Transaction[Key], n: int, reply: Reply) -> None:
         if transaction.mail_refused:
             return
-        outcome = classify(reply, Command.RCPT, host=self._host)
-        if outcome.verdict is Verdict.RELAYED:
+        if is_taken(reply, Command.RCPT):
             transaction.accepted += 1
             return
+        outcome = self._judged(reply, Command.RCPT)
         transaction.outcomes[n] = outcome
         self._note_scope(outcome)
         if transaction.accepted == 0 and all(transaction.outcomes):
@@ -305,7 +317,7 @@ class ClientSession(Generic[Key]):
         self._needs_reset = True
         self._drop_unsent(transaction, data_answered=True)
         if transaction.accepted:
-            self._fill(transaction, classify(reply, Command.DATA, host=self._host))
+            self._fill(transaction, self._judged(reply, Command.DATA))
 
     def _answer_content(self, transaction: Transaction[Key], reply: Reply, command: Command) -> None:
         if reply.code // 100 == 3:
@@ -313,7 +325,7 @@ class ClientSession(Generic[Key]):
         if command is Command.BDAT and reply.code // 100 != 2:
             self._needs_reset = True
         if transaction.accepted:
-            self._fill(transaction, classify(reply, command, host=self._host))
+            self._fill(transaction, self._judged(reply, command))
 
     def _fill(self, transaction: Transaction[Key], outcome: Outcome) -> None:
         transaction.outcomes = [outcome if known is None else known for known in transaction.outcomes]

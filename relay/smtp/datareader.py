@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from relay.outcome import Reply
-from relay.smtp.lineends import are_whole, normalised
+from relay.smtp.lineends import are_whole, has, normalised
 
 _END: Final = b"\r\n.\r\n"
 _PREFIXES: Final = tuple(_END[:n] for n in range(len(_END) - 1, 0, -1))
@@ -58,7 +58,7 @@ class DataReader:
         Nothing comes out any more once the content is refused.
         """
         data = self._held + octets
-        end = data.find(_END)
+        end = data.find(_END) if has(data, _END) else -1
         if end >= 0:
             self.done = True
             self.rest = data[end + len(_END) :]
@@ -81,7 +81,7 @@ class DataReader:
     def _normalised(self, content: bytes) -> bytes:
         # A final CR or CRLF is held back, so what ends in LF here ends in a bare one, or is all.
         self._after_line_feed = content.endswith(b"\n")
-        if b"\n." in content:
+        if has(content, b"\n."):
             content = content.replace(b"\n.", b"\n")
         if not are_whole(content):
             if self._reject:

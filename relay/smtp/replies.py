@@ -6,6 +6,7 @@ ends a line too. What is no reply is a :class:`ProtocolError`: the conversation 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from relay.outcome import Reply, parse_reply
@@ -55,17 +56,14 @@ class ReplyReader:
         return replies
 
     def _line(self, line: bytes) -> Reply | None:
+        if not self._lines and len(line) <= _SHORT and (known := _known(line)) is not None:
+            return known
         self._octets += len(line)
         if len(line) > MAX_LINE or self._octets > MAX_REPLY:
             raise ProtocolError("reply too long")
-        line = line.removesuffix(b"\r")
-        digits, separator = line[:3], line[3:4]
-        if len(digits) != 3 or not digits.isdigit() or not b"2" <= digits[:1] <= b"5" or separator not in _SEPARATORS:
-            raise ProtocolError("not an SMTP reply")
-        code = int(digits)
+        code, separator, text = _parts(line)
         if self._lines and code != self._code:
             raise ProtocolError("reply with different codes")
-        text = line[4:].decode("utf-8", "replace")
         if separator == b"-":
             self._code = code
             self._lines.append(text)
@@ -77,3 +75,20 @@ class ReplyReader:
 
 
 _SEPARATORS: Final = frozenset((b" ", b"-", b""))
+_SHORT: Final = 48
+"""Octets of a line that is remembered: most replies to MAIL, RCPT and DATA are always the same."""
+
+
+def _parts(line: bytes) -> tuple[int, bytes, str]:
+    line = line.removesuffix(b"\r")
+    digits, separator = line[:3], line[3:4]
+    if len(digits) != 3 or not digits.isdigit() or not b"2" <= digits[:1] <= b"5" or separator not in _SEPARATORS:
+        raise ProtocolError("not an SMTP reply")
+    return int(digits), separator, line[4:].decode("utf-8", "replace")
+
+
+@lru_cache(256)
+def _known(line: bytes) -> Reply | None:
+    """The reply that is this line; None where more lines follow."""
+    code, separator, text = _parts(line)
+    return None if separator == b"-" else parse_reply(code, [text])

@@ -13,8 +13,12 @@ from typing import Final
 
 from relay.outcome import Reply
 
-MAX_LINE: Final = 12288 + 2
-"""Octets of an AUTH command, or of an answer to a challenge, with its line end (RFC 4954 §4)."""
+MAX_RESPONSE: Final = 12288
+"""Octets of a client's response in base64, initial or not (RFC 4954 §4)."""
+MAX_LINE: Final = MAX_RESPONSE + 2
+"""Octets of an answer to a challenge with its line end."""
+MAX_COMMAND: Final = len("AUTH ") + 20 + len(" ") + MAX_LINE
+"""Octets of an AUTH command with its line end; a mechanism's name has 20 at the most (RFC 4422 §3.1)."""
 
 MECHANISMS: Final = ("PLAIN", "LOGIN")
 CHALLENGES: Final = ("VXNlcm5hbWU6", "UGFzc3dvcmQ6")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Generic, TypeVar
 
 from relay.mail import Body, Envelope, Recipient
 from relay.outcome import Command, Outcome
 from relay.smtp.capabilities import Capabilities
+from relay.value import dataclass
 
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
@@ -19,15 +19,20 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[Key]):
-    """A request's end: one outcome per recipient. ``untouched``: nothing of it was ever sent."""
+    """A request's end: one outcome per recipient. ``untouched``: nothing of it was ever sent;
+    ``content_begun``: some of its content was, and it was not refused before.
+    """
 
     key: Key
     outcomes: tuple[Outcome, ...]
     untouched: bool = False
+    content_begun: bool = False
 
 
 class Kind(Enum):
     """What a step says. CONTENT is the content with its final dot, BDAT the content as one last chunk (RFC 3030)."""
+
+    __hash__ = object.__hash__  # Enum's is a function in Python
 
     RSET = auto()
     MAIL = auto()
@@ -62,17 +67,22 @@ class Transaction(Generic[Key]):
     open_steps: int = 0
     content_sent: bool = False
     lone_dot: bool = False
+    content_begun: bool = False
     sent_any: bool = False
 
     def done(self, plain: Outcome | None, doubtful: Outcome | None) -> Done[Key]:
         """Its end; recipients without an outcome get ``doubtful`` where all of the content was sent, else ``plain``."""
+        # Content that followed a refusal before that was read (RFC 3030) is no message to the server.
+        refused = self.mail_refused or (self.accepted == 0 and all(self.outcomes))
         missing = doubtful if self.content_sent else plain
         outcomes: list[Outcome] = []
         for known in self.outcomes:
             outcome = known or missing
             assert outcome is not None
             outcomes.append(outcome)
-        return Done(self.key, tuple(outcomes), untouched=not self.sent_any)
+        return Done(
+            self.key, tuple(outcomes), untouched=not self.sent_any, content_begun=self.content_begun and not refused
+        )
 
 
 @dataclass(slots=True, eq=False)

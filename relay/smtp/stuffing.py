@@ -5,10 +5,12 @@ Content in the spool has CR LF line ends only, so a dot starts a line where it c
 
 from __future__ import annotations
 
+from relay.smtp.lineends import has
+
 
 def stuff(content: bytes) -> bytes:
     """Whole content as it goes over the wire, with its final ``CRLF . CRLF``; copies only where it must."""
-    if b"\r\n." in content:
+    if has(content, b"\r\n."):
         content = content.replace(b"\r\n.", b"\r\n..")
     if content.startswith(b"."):
         content = b"." + content
@@ -26,7 +28,7 @@ class Stuffer:
         if not octets:
             return octets
         joined = self._tail + octets
-        stuffed = joined.replace(b"\r\n.", b"\r\n..") if b"\r\n." in joined else joined
+        stuffed = joined.replace(b"\r\n.", b"\r\n..") if has(joined, b"\r\n.") else joined
         stuffed = stuffed[len(self._tail) :]
         # "\r\n." counts only where the dot is new: a dot never enters the tail behind its line end.
         self._tail = joined[-2:]

@@ -8,11 +8,11 @@ and only an upstream that can't be reached raises :class:`UpstreamUnavailable`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from relay.mail import Message
 from relay.outcome import Outcome
+from relay.value import dataclass
 
 
 class UpstreamUnavailable(Exception):
@@ -28,7 +28,8 @@ class DeliveryRequest:
     """One message and those of its recipients that share this transaction, under one lease.
 
     ``content`` is all octets, or None for a large message: then ``read_part`` gives each of its ``parts``. ``prefix``
-    goes before it on the wire (what differs by upstream, such as signatures).
+    goes before it on the wire (what differs by upstream, such as signatures). ``before_content`` is to be awaited right
+    before the first octet of content leaves; where it raises, none may.
     """
 
     message: Message
@@ -36,6 +37,7 @@ class DeliveryRequest:
     parts: int = 1
     read_part: Callable[[int], Awaitable[bytes]] | None = None
     prefix: bytes = b""
+    before_content: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,9 @@ class Finished:
 
     ``relay`` is ``name[address]:port`` as the log shows it; ``conn_use`` counts the session's transactions, this one
     included; ``setup`` is the seconds that connecting took where this was its first one; ``transmission`` the seconds
-    from the first command to the last reply.
+    from the first command to the last reply. ``passes_dsn``: the server offers DSN, so that it heard NOTIFY and
+    tells the sender itself (RFC 3461 §5.2.1). ``content_sent`` is False where certainly none
+    of the content left: then no limit was touched.
     """
 
     request: DeliveryRequest
@@ -53,6 +57,20 @@ class Finished:
     conn_use: int = 1
     setup: float = 0.0
     transmission: float = 0.0
+    passes_dsn: bool = False
+    content_sent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimit:
+    """What a provider says that an account may send: ``count`` recipients in ``window`` seconds, ``used`` of them so
+    far (None where it does not tell) at ``at`` (Unix seconds).
+    """
+
+    count: float
+    window: float
+    used: float | None
+    at: float
 
 
 class SessionObserver(Protocol):

@@ -14,6 +14,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from relay.outcome import unavailable
@@ -26,7 +27,7 @@ STAGGER: Final = 0.25
 ADDRESSES_MOST: Final = 8
 """Addresses tried in one connect; the shuffle brings others next time."""
 FAILING_FOR: Final = 60.0
-"""Seconds that an address which failed is tried after the others."""
+"""Seconds that an address which failed, or was too slow, is tried after the others."""
 
 _BIND_ADDRESS_NO_PORT: Final = 24
 """IP_BIND_ADDRESS_NO_PORT of ip(7), which Python names from 3.14 on."""
@@ -84,7 +85,7 @@ class Connector:
             raise UpstreamUnavailable(unavailable(str(error), error.dsn)) from None
         if connected is None:
             raise self._unconnected(host, port, race.failures)
-        for address in race.failures:
+        for address in (*race.failures, *race.overtaken(connected.address)):
             self.failed(address)
         self._failing.pop(connected.address, None)
         return connected
@@ -131,6 +132,13 @@ class _Race:
     def under_way(self) -> tuple[str, ...]:
         """The addresses begun that neither failed nor answered."""
         return tuple(each for each in self._attempts.values() if each not in self.failures)
+
+    def overtaken(self, winner: str) -> tuple[str, ...]:
+        """The addresses begun before ``winner`` that had not answered when it did: perhaps a black hole.
+
+        Tried first again at each connect they would cost :data:`STAGGER` each time.
+        """
+        return tuple(takewhile(lambda each: each != winner, self.under_way))
 
     async def run(self) -> Connected | None:
         """The first connection; None where every address failed, as :attr:`failures` tells."""

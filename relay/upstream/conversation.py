@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from relay.outcome import Outcome, lost
+from relay.outcome import Outcome, ReplyRule, lost
 from relay.smtp.capabilities import Capabilities, cannot_take
 from relay.smtp.client import ClientSession, Pipelining
 from relay.smtp.steps import Done
@@ -49,7 +49,8 @@ class _Begun:
 class SmtpSession(asyncio.Protocol):
     """A session after the handshake. ``relay`` is ``name[address]:port``; ``setup`` the seconds the handshake took.
 
-    ``lost_step`` is called where the server lost step with pipelined commands: the plain way from then on.
+    ``lost_step`` is called where the server lost step with pipelined commands, or may have: with True where it said
+    so, with False where the connection went before the first answer. ``rules`` tell what its refusals mean.
     """
 
     def __init__(
@@ -61,7 +62,8 @@ class SmtpSession(asyncio.Protocol):
         *,
         relay: str,
         setup: float,
-        lost_step: Callable[[], None],
+        lost_step: Callable[[bool], None],
+        rules: tuple[ReplyRule, ...] = (),
     ) -> None:
         self._observer = observer
         self._limits = limits
@@ -70,7 +72,7 @@ class SmtpSession(asyncio.Protocol):
         self._host = relay.rpartition(":")[0]
         self._setup = setup
         self._machine: ClientSession[_Begun] = ClientSession(
-            capabilities, pipelining, host=self._host, window=limits.window
+            capabilities, pipelining, host=self._host, window=limits.window, rules=rules
         )
         self._loop = asyncio.get_running_loop()
         self._opened = self._progress = self._loop.time()
@@ -96,7 +98,7 @@ class SmtpSession(asyncio.Protocol):
     @property
     def capacity(self) -> int:
         """How many more requests it would begin right now."""
-        if self._retiring or self._over or self._machine.over is not None:
+        if self._retiring or self._over or self._machine.over is not None or self._is_old:
             return 0
         return min(self._machine.depth - self.in_flight, self._limits.max_messages - self._begun)
 
@@ -127,7 +129,9 @@ class SmtpSession(asyncio.Protocol):
             self._unfit += 1
             self._loop.call_soon(self._report_unfit, begun, unfit)
             return
-        if content is not None and request.prefix:
+        if request.before_content is not None:
+            content = None  # fed, as what is large, once that was awaited
+        elif content is not None and request.prefix:
             content = request.prefix + content
         if not self._machine.awaits_reply:
             self._progress = now
@@ -171,7 +175,7 @@ class SmtpSession(asyncio.Protocol):
         over = self._machine.over
         if over is not None:
             if over.reply is None or over.reply.code in _OUT_OF_STEP:
-                self._lost_step()
+                self._lost_step(True)
             self._end([], over)
             return
         if not self.in_flight and self._is_used_up:
@@ -200,7 +204,7 @@ class SmtpSession(asyncio.Protocol):
             self._end([], None)
             return
         if self._machine.in_flight > 0 and self._answered == 0:
-            self._lost_step()
+            self._lost_step(False)
         what = f"lost connection ({exc})" if exc is not None and str(exc) else "lost connection"
         self._end(self._machine.lost(what), lost(what, host=self._host))
 
@@ -217,14 +221,15 @@ class SmtpSession(asyncio.Protocol):
         self._arm()
 
     async def _feed(self, begun: _Begun) -> None:
-        """Send a large content part by part as the transport takes it."""
+        """Send a large content part by part as the transport takes it, or a small one that must wait for a word."""
         request, machine, transport = begun.request, self._machine, self._transport
         assert transport is not None
-        assert request.read_part is not None
         try:
+            if request.before_content is not None:
+                await request.before_content()
             transport.write(machine.feed_content(request.prefix))
             for part in range(request.parts):
-                octets = await request.read_part(part)
+                octets = await self._part(request, part)
                 await self._writable.wait()
                 if self._over:
                     return
@@ -238,6 +243,13 @@ class SmtpSession(asyncio.Protocol):
         self._pump = None
         self._flush()
 
+    @staticmethod
+    async def _part(request: DeliveryRequest, part: int) -> bytes:
+        if request.content is not None:
+            return request.content
+        assert request.read_part is not None
+        return await request.read_part(part)
+
     def _report(self, done: list[Done[_Begun]]) -> None:
         now = self._progress
         for each in done:
@@ -246,19 +258,35 @@ class SmtpSession(asyncio.Protocol):
             begun = each.key
             self._observer.finished(
                 self,
-                Finished(begun.request, each.outcomes, self._relay, begun.conn_use, begun.setup, now - begun.at),
+                Finished(
+                    begun.request,
+                    each.outcomes,
+                    self._relay,
+                    begun.conn_use,
+                    begun.setup,
+                    now - begun.at,
+                    self._capabilities.dsn,
+                    each.content_begun,
+                ),
             )
 
     def _report_unfit(self, begun: _Begun, unfit: Outcome) -> None:
         self._unfit -= 1
         count = len(begun.request.message.envelope.recipients)
-        self._observer.finished(self, Finished(begun.request, (unfit,) * count, self._relay, begun.conn_use))
+        self._observer.finished(
+            self, Finished(begun.request, (unfit,) * count, self._relay, begun.conn_use, content_sent=False)
+        )
         if not self.in_flight and self._is_used_up and not self._over:
             self._quit()
 
     @property
     def _is_used_up(self) -> bool:
-        return self._retiring or self._begun >= self._limits.max_messages
+        return self._retiring or self._begun >= self._limits.max_messages or self._is_old
+
+    @property
+    def _is_old(self) -> bool:
+        """Whether it is to end behind what is in flight, also where there is always more to do."""
+        return self._loop.time() - self._opened >= self._limits.max_age
 
     def _quit(self) -> None:
         if self._quitting or self._over:

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from typing import Final
 
 from relay.clock import Clock
-from relay.outcome import Command, Outcome, Reply, classify, lost
+from relay.outcome import Command, Outcome, Reply, Verdict, classify, lost
 from relay.settings import UpstreamSettings
 from relay.smtp.mailbox import Mailbox, end_of_content, mailbox
 from relay.upstream import DeliveryRequest, Finished, SessionObserver
@@ -140,8 +140,11 @@ class SimulatorSession:
 
     def _report(self, request: DeliveryRequest, use: int, outcomes: tuple[Outcome, ...]) -> None:
         took = self._clock.monotonic() - self._begun_at
+        # It refuses at RCPT.
+        content_sent = any(outcome.verdict is Verdict.RELAYED or outcome.in_doubt for outcome in outcomes)
+        destination = self._upstream.destination
         self._observer.finished(
-            self, Finished(request, outcomes, self._upstream.destination, conn_use=use, transmission=took)
+            self, Finished(request, outcomes, destination, use, transmission=took, content_sent=content_sent)
         )
 
     def _outcome(self, box: Mailbox, queued: Reply | None) -> Outcome:

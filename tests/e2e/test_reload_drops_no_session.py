@@ -67,7 +67,8 @@ async def test_reload(tmp_path: Path, dial: Dial) -> None:
 
         # A certificate that can't be used is a configuration that can't be: all of it stays.
         await asyncio.to_thread(Path(pem.path).write_text, "broken")
-        await reload(relay, 1, said=r"warning: reload: the configuration is kept as it was: .*tls_cert")
+        await reload(relay, 1, said=r"warning: reload: the configuration is kept as it was$")
+        assert relay.lines(r"warning: reload: \S+/relay\.toml: \[listener\.tls\] tls_cert: ")
         assert (await secure.ask(b"EHLO x\r\n")).startswith(b"250-")
         again = await dial(second)
         await again.ask(b"EHLO x\r\n")
@@ -98,6 +99,14 @@ async def test_a_listener_that_cannot_be_opened_is_reported(tmp_path: Path, dial
         async with Relay(tmp_path, SIMULATOR) as relay:
             text = relay.config.read_text()
             relay.config.write_text(f'{text}\n[listener.other]\naddress = "127.0.0.1:{port}"\n')
-            await reload(relay, 1)
+            await reload(relay, 1, said="warning: reload: done but for the above, which is kept as it was$")
             assert relay.lines(rf"warning: reload: can't listen on 127\.0\.0\.1:{port}: ")
             await dial(relay.port)
+
+
+async def test_each_error_of_a_broken_file_is_a_line(tmp_path: Path) -> None:
+    async with Relay(tmp_path, SIMULATOR) as relay:
+        text = relay.config.read_text()
+        relay.config.write_text(text + '[log]\nformat = "xml"\ntag = "a b"\n')
+        await reload(relay, 1, said="warning: reload: the configuration is kept as it was$")
+        assert len(relay.lines(r"warning: reload: \S+: \[log\] \w+: found ")) == 2

@@ -18,6 +18,7 @@ WRONG = b64encode(b"\0billing\0falsch")
 OPTIONAL = ListenerSettings(address="127.0.0.1:0", auth="optional")
 REQUIRED = ListenerSettings(address="127.0.0.1:0", auth="required")
 LONG = UserSettings("long", Secret(phc("x" * 8000)))
+FULL = UserSettings("full", Secret(phc("x" * 9210)))
 
 
 async def greeted(door: Door) -> Dialogue:
@@ -93,8 +94,8 @@ async def test_where_it_is_optional_both_are_served() -> None:
         ([b"AUTH PLAIN", b"\0"], b"501 5.5.2 "),
         ([b"AUTH LOGIN", b"*"], b"501 5.7.0 "),
         ([b"AUTH LOGIN", b"eA==", b"*"], b"501 5.7.0 "),
-        ([b"AUTH PLAIN " + b64encode(b"x" * 20000)], b"500 5.5.2 "),
         ([b"AUTH PLAIN", b64encode(b"x" * 20000)], b"500 5.5.6 "),
+        ([b"AUTH PLAIN " + b64encode(b"x" * 20000)], b"500 5.5.6 "),
         ([b"MAIL FROM:<a@example.com>", b"AUTH PLAIN " + PLAIN], b"503 5.5.1 "),
     ],
 )
@@ -124,10 +125,15 @@ async def test_a_bare_line_feed_ends_no_answer() -> None:
 
 
 async def test_a_long_initial_response_is_read() -> None:
-    async with a_door(OPTIONAL, users=[LONG]) as door:
+    async with a_door(OPTIONAL, users=[LONG, FULL]) as door:
         client = await greeted(door)
         response = b64encode(b"\0long\0" + b"x" * 8000)
         assert (await client.ask(b"AUTH PLAIN " + response + b"\r\n")).startswith(b"235 ")
+        whole = b64encode(b"\0full\0" + b"x" * 9210)
+        assert len(whole) == 12_288, "what RFC 4954 §4 has a server take, beside the command's own words"
+        assert (await client.ask(b"AUTH PLAIN " + whole[:-1] + b"\r\n")).startswith(b"503 5.5.1 ")
+        other = await greeted(door)
+        assert (await other.ask(b"AUTH PLAIN " + whole + b"\r\n")).startswith(b"235 ")
         # Other commands are no longer for it.
         assert (await client.ask(b"NOOP " + b"x" * 8000 + b"\r\n")).startswith(b"500 5.5.2 ")
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from relay.events import Rejected
+from relay.listener.conversation import ERROR_LIMIT, JUNK_LIMIT
 from relay.spool import PART_SIZE, SpoolError
 from tests.listener.stand_ins import Dialogue, Door, MemorySpool, a_door
 
@@ -243,3 +244,49 @@ async def test_a_trickled_chunk_runs_into_the_deadline() -> None:
             client.writer.write(b"x")
             await asyncio.sleep(0.05)
         assert (await answer).startswith(b"421 4.4.2 ")
+
+
+async def test_trickled_chunks_run_into_the_deadline_as_one_chunk_does() -> None:
+    async with a_door(timeout=0.5) as door:
+        client = await door.connect()
+        await client.ask(EHLO)
+        await begin(client)
+        replies = [b""]
+        while len(replies) < 60 and not replies[-1].startswith(b"421 "):
+            client.writer.write(b"BDAT 1\r\nx")
+            replies.append(await client.reply())
+            await asyncio.sleep(0.05)
+        assert replies[-1].startswith(b"421 4.4.2 ")
+        assert len(replies) > 5
+
+
+async def test_a_new_message_begins_with_all_of_its_time() -> None:
+    async with a_door(timeout=0.5) as door:
+        client = await door.connect()
+        await client.ask(EHLO)
+        for _ in range(4):
+            await begin(client)
+            await client.ask(bdat(HEAD))
+            await asyncio.sleep(0.3)
+            assert (await client.ask(bdat(b"x\r\n", last=True))).startswith(b"250 ")
+
+
+async def test_chunks_of_nothing_are_junk() -> None:
+    async with a_door() as door:
+        client = await door.connect()
+        await client.ask(EHLO)
+        await begin(client)
+        client.writer.write(bdat(b"") * (JUNK_LIMIT + ERROR_LIMIT + 10))
+        replies = [await client.reply() for _ in range(JUNK_LIMIT + ERROR_LIMIT)]  # EHLO was junk too
+        assert {reply[:9] for reply in replies[:-1]} == {b"250 2.0.0"}
+        assert replies[-1].startswith(b"421 4.7.0 ")
+
+
+async def test_the_last_chunk_may_be_of_nothing() -> None:
+    async with a_door() as door:
+        client = await door.connect()
+        await client.ask(EHLO)
+        for _ in range(JUNK_LIMIT + ERROR_LIMIT + 10):
+            await begin(client)
+            client.writer.write(bdat(HEAD) + bdat(b"", last=True))
+            assert [(await client.reply())[:4] for _ in range(2)] == [b"250 ", b"250 "]

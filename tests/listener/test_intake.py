@@ -10,8 +10,8 @@ import pytest
 
 from relay.clock import SystemClock
 from relay.events import Accepted, Event
-from relay.listener.intake import Intake
-from relay.mail import Client, Envelope, Priority, Recipient, queue_id
+from relay.listener.intake import PARTS_AT_A_TIME, Intake
+from relay.mail import UNSIGNED, Body, Client, Envelope, Priority, Recipient, Signatures, queue_id
 from relay.outcome import Reply
 from relay.settings import RewriteSettings
 from relay.spool import PART_SIZE, Spool, SpoolError, SpoolFull
@@ -31,8 +31,8 @@ class Desk:
         self.events: list[Event] = []
         self.intake = Intake(cast("Spool", self.spool), SystemClock(), "relay.test", self.events.append, self.delivery)
 
-    async def take(self, content: bytes, piece: int = 100_000) -> Reply:
-        sink = self.intake.open_content(ENVELOPE, CLIENT)
+    async def take(self, content: bytes, piece: int = 100_000, envelope: Envelope = ENVELOPE) -> Reply:
+        sink = self.intake.open_content(envelope, CLIENT)
         for start in range(0, len(content), piece):
             await sink.write(content[start : start + piece])
         return await sink.finish()
@@ -75,6 +75,46 @@ async def test_a_small_message_goes_into_the_commit_and_is_handed_over_behind_it
         len(arrival.content),
         1,
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "body"),
+    [
+        (HEADER + b"body\r\n", Body.SEVEN_BIT),
+        (HEADER + b"b\xf6dy\r\n", Body.EIGHT_BIT),
+        (HEADER + b"line\r\n" * PART_SIZE, Body.SEVEN_BIT),
+        (HEADER + b"line\r\n" * PART_SIZE + b"\xf6\r\n", Body.EIGHT_BIT),
+        (b"X: \xf6\r\n" + HEADER + b"line\r\n" * PART_SIZE, Body.EIGHT_BIT),
+    ],
+    ids=["small", "small-8bit", "large", "large-8bit-at-its-end", "large-8bit-header"],
+)
+async def test_ascii_declared_8bitmime_is_kept_as_7bit_so_that_any_server_takes_it(content: bytes, body: Body) -> None:
+    desk = Desk()
+    await desk.take(content, envelope=replace(ENVELOPE, body=Body.EIGHT_BIT))
+    assert desk.spool.accepted[0].message.envelope.body is body
+
+
+async def test_a_small_message_has_few_parts_of_large_ones_before_it() -> None:
+    at_a_time = most = 0
+    go_on = asyncio.Event()
+
+    async def before(verb: str) -> None:
+        nonlocal at_a_time, most
+        if verb == "stage":
+            at_a_time += 1
+            most = max(most, at_a_time)
+            await go_on.wait()
+            at_a_time -= 1
+
+    desk = Desk(MemorySpool(before))
+    large = [asyncio.create_task(desk.take(HEADER + b"line\r\n" * PART_SIZE)) for _ in range(20)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert at_a_time == PARTS_AT_A_TIME
+    assert (await desk.take(HEADER + b"body\r\n")).code == 250
+    go_on.set()
+    assert [(await each).code for each in large] == [250] * 20
+    assert most == PARTS_AT_A_TIME
 
 
 async def test_without_room_in_memory_it_waits_in_the_spool() -> None:
@@ -278,3 +318,64 @@ def test_room_is_asked_for_at_mail(error: Exception | None, code: int | None) ->
     desk.spool.no_room = error
     reply = desk.intake.check_room(5)
     assert (reply and reply.code) == code
+
+
+class StandInSigning:
+    """Notes what it is fed; ``answer`` is what becomes of it, None of a domain that isn't ours."""
+
+    def __init__(self, answer: Signatures | Reply | None) -> None:
+        self.answer = answer
+        self.fed = b""
+        self.upstream: str | None = None
+
+    def open(self, octets: bytes, sender: str) -> StandInSigning | None:
+        self.fed = octets
+        return None if self.answer is None else self
+
+    def feed(self, octets: bytes) -> None:
+        self.fed += octets
+
+    async def sign(self, draft: object, queue_id: str, upstream: str | None = None) -> Signatures | Reply:
+        assert draft is self
+        assert self.answer is not None
+        self.upstream = upstream
+        return self.answer
+
+
+SIGNED = Signatures(b"DKIM-Signature: x\r\n", "", "simple:hash")
+
+
+@pytest.mark.parametrize("size", [10, PART_SIZE + 10, 3 * PART_SIZE])
+async def test_what_is_signed_is_what_is_kept_and_stands_beside_it(size: int) -> None:
+    desk = Desk()
+    signing = desk.intake.signing = StandInSigning(SIGNED)
+    reply = await desk.take(HEADER + b"z" * size + b"\r\n", piece=99_999)
+    assert reply.code == 250
+    assert signing.fed == desk.spool.content()
+    assert desk.spool.accepted[0].message.signatures == SIGNED
+    assert b"DKIM-Signature" not in desk.spool.content()
+
+
+async def test_signing_is_for_the_upstream_that_was_asked_for() -> None:
+    desk = Desk()
+    desk.intake.configure(RewriteSettings(), ["ses"])
+    signing = desk.intake.signing = StandInSigning(SIGNED)
+    await desk.take(b"X-Relay-Upstream: ses\r\n" + HEADER)
+    assert signing.upstream == "ses"
+
+
+async def test_what_is_not_ours_to_sign_is_kept_as_looked_at() -> None:
+    desk = Desk()
+    await desk.take(HEADER)
+    desk.intake.signing = StandInSigning(None)
+    await desk.take(HEADER)
+    assert [arrival.message.signatures for arrival in desk.spool.accepted] == [None, UNSIGNED]
+
+
+@pytest.mark.parametrize("size", [10, 3 * PART_SIZE])
+async def test_what_must_be_signed_and_can_not_is_refused_and_leaves_nothing(size: int) -> None:
+    desk = Desk()
+    desk.intake.signing = StandInSigning(Reply(451, "Error: message can't be signed", "4.7.5"))
+    assert str(await desk.take(HEADER + b"z" * size)) == "451 4.7.5 Error: message can't be signed"
+    assert not desk.spool.accepted
+    assert not desk.spool.staged

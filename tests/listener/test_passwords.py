@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from argon2 import PasswordHasher, Type
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +63,28 @@ def test_argon2_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert flaw_of_hash(phc) == "an Argon2 hash, but argon2-cffi is not installed"
     monkeypatch.setattr("relay.listener.passwords.find_spec", lambda _: object())
     assert flaw_of_hash(phc) is None
+
+
+@pytest.mark.parametrize("kind", [Type.ID, Type.I, Type.D])
+def test_argon2_of_the_real_library_is_verified(kind: Type) -> None:
+    phc = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=2, type=kind).hash("Grüße")
+    assert phc.startswith(f"$argon2{kind.name.lower()}$")
+    assert flaw_of_hash(phc) is None
+    assert verify("Grüße", phc)
+    assert verify("Gru\u0308\u00dfe", phc)
+    assert not verify("Gruße", phc)
+    assert not verify("", phc)
+
+
+@pytest.mark.parametrize(
+    "cost", ["m=9999999,t=3,p=4", "m=65536,t=99,p=4", "m=65536,t=0,p=4", "m=65536,t=3,p=0", "m=8,t=1,p=4"]
+)
+def test_argon2_too_dear_or_impossible_is_refused(cost: str) -> None:
+    assert flaw_of_hash(f"$argon2id$v=19${cost}$c2FsdHNhbHRzYWx0$" + "A" * 43) == "no hash of a password (not shown)"
+
+
+def test_argon2_in_broken_base64_is_nobodys() -> None:
+    assert not verify("x", "$argon2id$v=19$m=1024,t=1,p=1$c2FsdHNhbHRzYWx0A$" + "A" * 41)
 
 
 @given(st.text())

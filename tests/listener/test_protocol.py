@@ -45,6 +45,7 @@ async def test_ehlo_advertises_what_is_there_and_no_more(door: Door) -> None:
         b"250-8BITMIME",
         b"250-SMTPUTF8",
         b"250-ENHANCEDSTATUSCODES",
+        b"250-DSN",
         b"250-CHUNKING",
         b"250 LIMITS RCPTMAX=1000",
     ]

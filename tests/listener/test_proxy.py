@@ -115,6 +115,30 @@ async def test_a_proxys_client_is_who_it_says(header: bytes, piece: int) -> None
         assert b"(unknown [192.0.2.7])" in door.spool.content()
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY TCP6 ::ffff:192.0.2.7 ::ffff:10.0.0.1 40000 25\r\n",
+        b"PROXY TCP6 0:0:0:0:0:ffff:c000:207 ::1 40000 25\r\n",
+        version2("::ffff:192.0.2.7"),
+    ],
+)
+async def test_an_ipv4_client_told_of_as_an_ipv6_one_is_the_same(header: bytes) -> None:
+    async with a_door(PROXIED) as door:
+        client = await door.dial()
+        client.writer.write(header)
+        assert (await client.reply()).startswith(b"220 ")
+        assert clients(door) == ["unknown[192.0.2.7]"]
+
+
+async def test_an_ipv6_address_that_only_looks_like_one_of_ipv4_is_itself() -> None:
+    async with a_door(PROXIED, networks=("::/0",)) as door:
+        client = await door.dial()
+        client.writer.write(b"PROXY TCP6 ::ffff:0:192.0.2.7 ::1 40000 25\r\n")
+        assert (await client.reply()).startswith(b"220 ")
+        assert clients(door) == ["unknown[::ffff:0:c000:207]"]
+
+
 async def test_a_proxied_stranger_is_refused() -> None:
     async with a_door(PROXIED) as door:
         client = await door.dial()

@@ -105,6 +105,57 @@ async def test_an_address_in_use_is_reported_and_the_others_go_on() -> None:
             assert len(door.listeners.addresses) == 2
 
 
+async def test_a_listener_that_can_not_move_stays_where_it_was() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        async with a_door(HERE) as door:
+            here = door.listeners.addresses
+            moved = replace(HERE, address=f"127.0.0.1:{port}")
+            (problem,) = await door.listeners.configure([moved], [])
+            assert problem == (
+                f"can't listen on 127.0.0.1:{port}: Address already in use; [listener.app] stays on {here[0]}"
+            )
+            assert door.listeners.addresses == here
+            await door.connect()
+            taken.close()
+            assert await door.listeners.configure([moved], []) == []
+            assert door.listeners.addresses == (f"127.0.0.1:{port}",)
+            with pytest.raises(ConnectionRefusedError):
+                await dial(int(here[0].rpartition(":")[2]))
+
+
+async def test_an_address_that_takes_in_the_old_one_replaces_it() -> None:
+    port = free_port()
+    here = replace(HERE, address=f"127.0.0.1:{port}")
+    async with a_door(here) as door:
+        before = await door.connect()
+        assert await door.listeners.configure([replace(here, address=f"0.0.0.0:{port}")], []) == []
+        assert door.listeners.addresses == (f"0.0.0.0:{port}",)
+        assert (await before.rest()).startswith(b"421 4.3.2 ")
+        door.clients.append(await dial(port))
+        assert (await door.clients[-1].reply()).startswith(b"220 ")
+        assert await door.listeners.configure([here], []) == []
+        assert door.listeners.addresses == (f"127.0.0.1:{port}",)
+
+
+async def test_where_even_that_is_of_no_use_the_old_one_listens_again() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.2", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        here = replace(HERE, address=f"127.0.0.1:{port}")
+        async with a_door(here) as door:
+            before = await door.connect()
+            (problem,) = await door.listeners.configure([replace(here, address=f"0.0.0.0:{port}")], [])
+            assert problem == (
+                f"can't listen on 0.0.0.0:{port}: Address already in use; [listener.app] stays on 127.0.0.1:{port}"
+            )
+            assert await before.ask(b"NOOP\r\n") == b"250 2.0.0 Ok", "its sessions saw nothing of it"
+            await door.connect()
+
+
 async def test_users_and_their_hashes_change_at_once() -> None:
     settings = replace(HERE, auth="required")
     async with a_door(settings, users=[BILLING]) as door:

@@ -186,3 +186,16 @@ def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
                 pass
 
     asyncio.run(go())
+
+
+async def test_a_session_that_is_shaking_hands_as_the_relay_stops_ends_behind_it(pem: Certificate) -> None:
+    async with a_door(tls="starttls", tls_cert=pem.path) as door:
+        client = await door.connect()
+        await client.ask(EHLO)
+        await client.ask(b"STARTTLS\r\n")
+        stopping = asyncio.create_task(door.listeners.stop(5.0))
+        await asyncio.sleep(0.05)
+        await client.start_tls(pem.trusted)
+        assert await client.reply() == b"421 4.3.2 relay.test Service shutting down"
+        assert await client.rest() == b""
+        await asyncio.wait_for(stopping, 2)

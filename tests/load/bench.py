@@ -8,18 +8,16 @@ Debian's smtp-source and goes to its smtp-sink; a round trip is simulated by a s
 from __future__ import annotations
 
 import argparse
-import platform
-import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
-from relay.spool.library import sqlite3
+from tests.load.depth import Depth, resident
+from tests.load.lone import latencies
+from tests.load.report import Measured, Report, Row
 from tests.load.services import SMTP_SOURCE, Bench, DelaySink, Service, fsyncs
 from tests.peers.postfix import unavailable
 
@@ -29,47 +27,21 @@ PATIENCE = 180.0
 ROOT = Path(__file__).parents[2]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One kind of load. ``relayed``: the clock runs until the last message is sent, not only accepted."""
-
-    key: str
-    what: str
-    sessions: int
-    messages: int
-    size: int = 2048
-    relayed: bool = False
-    reconnect: bool = False
-    far: bool = False
-
-
 ROWS = (
     Row("accept1", "accepted, 1 session kept open", 1, 1500),
     Row("accept10", "accepted, 10 sessions kept open", 10, 5000),
     Row("reconnect10", "accepted, 10 clients, a connection for each message", 10, 3000),
     Row("relayed20", "accepted and relayed, 20 sessions", 20, 6000, relayed=True),
-    Row("far", "relayed through 50 ms round trips, 10 connections", 20, 600, relayed=True, far=True),
+    Row("signed20", "the same, RSA-2048 DKIM signatures (Postfix: none)", 20, 4000, relayed=True, place="signed"),
+    Row("far", "relayed through 50 ms round trips, 10 connections", 20, 600, relayed=True, place="far"),
+    Row("chunked", "the same, upstream with CHUNKING", 20, 600, relayed=True, place="chunked"),
     Row("relayed20-20k", "accepted and relayed, 20 sessions, 20 KB", 20, 3000, 20_000, relayed=True),
     Row("relayed20-100k", "accepted and relayed, 20 sessions, 100 KB", 20, 1500, 100_000, relayed=True),
+    Row("relayed4-5m", "accepted and relayed, 4 sessions, 5 MB", 4, 40, 5_000_000, relayed=True),
 )
-
-
-@dataclass
-class Measured:
-    """The runs of one row by one service."""
-
-    rates: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    round_trips: list[float] = field(default_factory=list)
-
-    def cell(self) -> str:
-        if not self.rates:
-            return "-"
-        runs = " ".join(f"{rate:,.0f}" for rate in self.rates)
-        return f"**{statistics.median(self.rates):,.0f}**/s ({runs})"
-
-    def cost(self) -> str:
-        return f"{statistics.median(self.cpu) * 1e6:,.0f}" if self.cpu else "-"
+BACKLOG = 100_000
+DEPTHS = (1_000, 100_000, 1_000_000)
+EXTRAS = ("lone", "depth")
 
 
 def submit(service: Service, row: Row, messages: int) -> float:
@@ -91,34 +63,35 @@ def run(service: Service, row: Row, messages: int, sink: DelaySink | None, measu
     relayed = service.log.wait(sent + messages, PATIENCE) - began
     # Removing what was sent belongs to the cost.
     time.sleep(0.3)
+    measured.messages = messages
     measured.rates.append(messages / (relayed if row.relayed else accepted))
     measured.cpu.append((service.cpu() - cpu) / messages)
     if sink is not None:
         measured.round_trips.append(sink.counters()["round_trips"] / messages)
 
 
-def measure(rows: Sequence[Row], rounds: int, share: float, command: list[str]) -> str:
-    """Run all rows; the report."""
-    results: dict[str, dict[str, Measured]] = {}
-    syncs: dict[str, float] = {}
+def measure(rows: Sequence[Row], extras: Sequence[str], rounds: int, share: float, command: list[str]) -> Report:
+    """Run all rows."""
+    found = Report(rows, rounds, share)
     with Bench() as bench:
         near = bench.smtp_sink()
         services = [bench.postfix(near, CONNECTIONS), bench.relay(near, CONNECTIONS, command)]
-        far_sink = bench.delay_sink(ROUND_TRIP)
-        far: list[Service] = []
-        if any(row.far for row in rows):
-            far = [bench.postfix(far_sink.port, CONNECTIONS), bench.relay(far_sink.port, CONNECTIONS, command)]
-        for service in [*services, *far]:
-            # Processes start, caches fill.
-            warm = Row("warm", "", 20, 200, relayed=True)
-            run(service, warm, warm.messages, None, Measured())
+        found.names = [service.name for service in services]
+        places: dict[str, tuple[list[Service], DelaySink | None]] = {"near": (services, None)}
+        wanted = {row.place for row in rows} | ({"far"} if "lone" in extras else set())
+        for place in sorted(wanted - {"near"}):
+            places[place] = at(bench, place, services, near, command)
+        for others, _ in places.values():
+            for service in others:
+                # Processes start, caches fill.
+                run(service, Row("warm", "", 20, 200, relayed=True), 200, None, Measured())
         for row in rows:
-            messages = max(100, int(row.messages * share))
+            messages = max(4 * row.sessions if row.size > 1_000_000 else 100, int(row.messages * share))
             for turn in range(rounds):
-                for service in far if row.far else services:
+                for service in places[row.place][0]:
                     name = service.name.split()[0]
-                    measured = results.setdefault(row.key, {}).setdefault(name, Measured())
-                    run(service, row, messages, far_sink if row.far else None, measured)
+                    measured = found.results.setdefault(row.key, {}).setdefault(name, Measured())
+                    run(service, row, messages, places[row.place][1], measured)
                     print(f"{row.key} {turn + 1}/{rounds} {name}: {measured.rates[-1]:,.0f}/s", flush=True)
         for service in services:
             row = Row("fsyncs", "", 10, 300, relayed=True)
@@ -129,101 +102,61 @@ def measure(rows: Sequence[Row], rounds: int, share: float, command: list[str]) 
                 service.log.wait(sent + row.messages, PATIENCE)
                 time.sleep(0.3)
 
-            syncs[service.name.split()[0]] = fsyncs(service, work) / row.messages
-        configurations = dict(bench.configurations)
-        names = [service.name for service in services]
-    return report(rows, rounds, share, results, syncs, names, configurations)
+            found.syncs[service.name.split()[0]] = fsyncs(service, work) / row.messages
+        if "lone" in extras:
+            for service in places["far"][0]:
+                found.latencies[service.name.split()[0]] = lone(service, max(1000, int(BACKLOG * share)))
+        if "depth" in extras:
+            for queued in DEPTHS:
+                found.depths.append(deep(bench, near, command, queued, rounds, share))
+        found.configurations = dict(bench.configurations)
+    return found
 
 
-def report(
-    rows: Sequence[Row],
-    rounds: int,
-    share: float,
-    results: dict[str, dict[str, Measured]],
-    syncs: dict[str, float],
-    names: list[str],
-    configurations: dict[str, str],
-) -> str:
-    """The page that docs/benchmarks.md is."""
-    lines = [
-        "# Benchmarks",
-        "",
-        "Written by `scripts/bench`; run it again rather than believe it. Both relays run beside each other on one",
-        "machine and share its cores with load generator (`smtp-source`) and sink (`smtp-sink`); runs alternate",
-        f"(A B A B), {rounds} each; shown is the median and, in parentheses, every run. Messages of 2 KB where",
-        "nothing else is said. Both sync to disk before their 250.",
-        "",
-        f"* {machine()}",
-        f"* {', '.join(names)}; {versions()}",
-        f"* {time.strftime('%Y-%m-%d')}, commit {commit()}{'' if share == 1 else f', a short run ({share:.0%})'}",
-        "",
-        "| | messages | Postfix | relay | ratio | CPU µs/message: Postfix | relay |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        postfix, relay = results[row.key]["Postfix"], results[row.key]["relay"]
-        ratio = statistics.median(relay.rates) / statistics.median(postfix.rates)
-        lines.append(
-            f"| {row.what} | {max(100, int(row.messages * share)):,} | {postfix.cell()} | {relay.cell()} "
-            f"| **{ratio:.1f} x** | {postfix.cost()} | {relay.cost()} |"
-        )
-    lines.append("")
-    if "far" in results:
-        trips = {name: statistics.median(found.round_trips) for name, found in results["far"].items()}
-        lines += [
-            "Round trips per message at 50 ms, counted by the sink, connecting included: "
-            + ", ".join(f"{name} {count:.2f}" for name, count in trips.items())
-            + ".",
-            "",
-        ]
-    lines += [
-        "Calls of fsync and its kin per message, 10 sessions, counted by strace in a run of its own: "
-        + ", ".join(f"{name} {count:.2f}" for name, count in syncs.items())
-        + ".",
-        "",
-        "CPU is of all processes of a service, from the first submission until the last message has left, client and",
-        'sink not included. The rows "accepted" stop the clock at the last 250, while relaying goes on meanwhile.',
-        "",
-    ]
-    for name, text in configurations.items():
-        shown = "\n".join(line for line in text.strip().splitlines() if line)
-        lines += [f"Configuration of {name}, all else default:", "", "```", anonymous(shown), "```", ""]
-    return "\n".join(lines)
+def at(
+    bench: Bench, place: str, services: list[Service], near: int, command: list[str]
+) -> tuple[list[Service], DelaySink | None]:
+    """The services whose mail goes to ``place``, and its sink where that counts."""
+    if place == "signed":
+        return [services[0], bench.relay(near, CONNECTIONS, command, signed=True)], None
+    sink = bench.delay_sink(ROUND_TRIP, chunking=place == "chunked")
+    return [bench.postfix(sink.port, CONNECTIONS), bench.relay(sink.port, CONNECTIONS, command)], sink
 
 
-def anonymous(text: str) -> str:
-    """Without the ports and folders of this run."""
-    text = re.sub(r"/tmp/(?:bench|postfix)-\w+", "FOLDER", text)
-    return re.sub(r"\b[23]\d{4}\b(?=[\"\s]|$)", "PORT", text)
+def lone(service: Service, backlog: int) -> list[float]:
+    """The latencies of a lone client's submissions while ``backlog`` messages drain through round trips."""
+    sent = service.log.look()
+    submit(service, Row("backlog", "", 20, backlog), backlog)
+    found = latencies(service.port, 500, 0.01)
+    left = backlog - (service.log.look() - sent)
+    print(f"lone {service.name.split()[0]}: {left:,} of the backlog left at the end", flush=True)
+    if left <= 0:
+        raise RuntimeError("the backlog was gone before the lone client had finished")
+    return found
 
 
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    kind = subprocess.run(["df", "--output=fstype", "/tmp"], capture_output=True, text=True, check=False)
-    system = f"{platform.system()} {platform.release()}"
-    model = models[0] if models else platform.machine()
-    return f"{len(models)} cores of {model}, {system}, spools on {kind.stdout.split()[-1]}"
-
-
-def versions() -> str:
-    packages = " ".join(f"{name} {version(name)}" for name in ("uvloop", "aiosmtpd", "aiosmtplib"))
-    python = platform.python_version()
-    return f"relay {version('relay')} on Python {python}, SQLite {sqlite3.sqlite_version}, {packages}"
-
-
-def commit() -> str:
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    return f"{git('rev-parse', '--short', 'HEAD')}{' with changes' if git('status', '--porcelain', 'relay') else ''}"
+def deep(bench: Bench, sink: int, command: list[str], queued: int, rounds: int, share: float) -> Depth:
+    """The relay with ``queued`` messages in its spool: its start, its rates, its memory."""
+    service, start = bench.deep_relay(sink, CONNECTIONS, command, queued)
+    memory = resident(service.root())
+    measured = Measured()
+    row = Row("depth", "", 20, 6000, relayed=True)
+    run(service, Row("warm", "", 20, 200, relayed=True), 200, None, Measured())
+    for _ in range(rounds):
+        run(service, row, max(100, int(row.messages * share)), None, measured)
+    found = Depth(queued, start, memory, tuple(measured.rates), resident(service.root()))
+    bench.end(service)
+    print(
+        f"depth {queued:,}: {statistics.median(found.rates):,.0f}/s, start {start:.2f} s, {memory:.0f} MB", flush=True
+    )
+    return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="the relay beside Debian's Postfix")
     parser.add_argument("--quick", action="store_true", help="a quarter of the messages, two rounds, nothing written")
-    parser.add_argument("--rows", default=",".join(row.key for row in ROWS), help="which, with commas between")
+    known = [*(row.key for row in ROWS), *EXTRAS]
+    parser.add_argument("--rows", default=",".join(known), help=f"which, with commas between: {', '.join(known)}")
     parser.add_argument("--rounds", type=int, default=0, help="runs of each row by each service")
     parser.add_argument("--output", type=Path, help="where the report goes; default docs/benchmarks.md for all rows")
     chosen = parser.parse_args()
@@ -232,15 +165,16 @@ def main() -> int:
         return 69
     keys = chosen.rows.split(",")
     rows = [row for row in ROWS if row.key in keys]
-    if len(rows) != len(keys):
-        parser.error(f"rows are {', '.join(row.key for row in ROWS)}")
-    text = measure(
-        rows, chosen.rounds or (2 if chosen.quick else 3), 0.25 if chosen.quick else 1, [sys.executable, "-m", "relay"]
-    )
-    print(text)
-    whole = not chosen.quick and len(rows) == len(ROWS)
+    if not set(keys) <= set(known):
+        parser.error(f"rows are {', '.join(known)}")
+    rounds, share = chosen.rounds or (2 if chosen.quick else 3), 0.25 if chosen.quick else 1
+    extras = [key for key in EXTRAS if key in keys]
+    found = measure(rows, extras, rounds, share, [sys.executable, "-m", "relay"])
+    print(found.text())
+    whole = not chosen.quick and set(keys) == set(known)
     if output := chosen.output or (ROOT / "docs" / "benchmarks.md" if whole else None):
-        output.write_text(text)
+        output.write_text(found.text())
+        output.with_suffix(".svg").write_text(found.picture())
     return 0
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.e2e.harness import free_port, toml
+from tests.load.depth import fill
 from tests.peers.postfix import Postfix
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -114,10 +115,11 @@ class Bench:
         _listening(port)
         return port
 
-    def delay_sink(self, delay: float) -> DelaySink:
+    def delay_sink(self, delay: float, *, chunking: bool = False) -> DelaySink:
         """The sink that simulates a round trip."""
         program = Path(__file__).parents[1] / "peers" / "sink.py"
-        process = self._program([sys.executable, str(program), "--delay", str(delay)], stdout=subprocess.PIPE)
+        options = ["--delay", str(delay), *(("--chunking",) if chunking else ())]
+        process = self._program([sys.executable, str(program), *options], stdout=subprocess.PIPE)
         sink = DelaySink(process)
         sink.port = sink.line()["port"]
         return sink
@@ -130,28 +132,45 @@ class Bench:
             f"Postfix {postfix.version()}", postfix.port, LogCounter(postfix.maillog), lambda: postfix.master
         )
 
-    def relay(self, sink: int, connections: int, command: list[str]) -> Service:
-        """The relay with its defaults."""
+    def relay(self, sink: int, connections: int, command: list[str], *, signed: bool = False) -> Service:
+        """The relay with its defaults, or signing what comes from x.test."""
+        folder = self._folder()
+        tables = _tables(folder, sink, connections)
+        if signed:
+            key = folder / "r1.pem"
+            made = ["dkim", "keygen", "--domain", "x.test", "--selector", "r1", "-o", str(key)]
+            subprocess.run([*command, *made], check=True, capture_output=True)
+            # As text: JSON's objects are no TOML.
+            signing = f'\n[dkim."x.test"]\nkeys = [{{ selector = "r1", key_file = "{key}" }}]\n'
+            return self._serve(folder, tables, command, signing)
+        return self._serve(folder, tables, command)
+
+    def deep_relay(self, sink: int, connections: int, command: list[str], queued: int) -> tuple[Service, float]:
+        """The relay with so many messages in its spool; and the seconds from its start until it listens."""
+        folder = self._folder()
+        fill(folder / "spool" / "spool.db", queued)
+        began = time.monotonic()
+        service = self._serve(folder, _tables(folder, sink, connections), command)
+        return service, time.monotonic() - began
+
+    def end(self, service: Service) -> None:
+        """End a service before the others."""
+        os.kill(service.root(), signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while _stat(service.root())[:1] not in ([], ["Z"]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _folder(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="bench-", dir="/tmp"))
         self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def _serve(self, folder: Path, tables: dict[str, Any], command: list[str], more: str = "") -> Service:
         port = free_port()
         config = folder / "relay.toml"
-        config.write_text(
-            toml(
-                {
-                    "spool": {"url": f"sqlite:///{folder}/spool/spool.db"},
-                    "listener.app": {"address": f"127.0.0.1:{port}"},
-                    "upstream.sink": {
-                        "host": "127.0.0.1",
-                        "port": sink,
-                        "tls": "none",
-                        "max_connections": connections,
-                    },
-                    "log": {"target": str(folder / "maillog")},
-                }
-            )
-        )
-        self.configurations["relay"] = config.read_text()
+        tables["listener.app"] = {"address": f"127.0.0.1:{port}"}
+        config.write_text(toml(tables) + more)
+        self.configurations.setdefault("relay", config.read_text())
         process = self._program([*command, "serve", "-c", str(config)])
         _listening(port)
         return Service("relay", port, LogCounter(folder / "maillog"), lambda: process.pid)
@@ -160,6 +179,15 @@ class Bench:
         process = subprocess.Popen(arguments, text=True, **options)
         self._stack.callback(_end, process)
         return process
+
+
+def _tables(folder: Path, sink: int, connections: int) -> dict[str, Any]:
+    upstream = {"host": "127.0.0.1", "port": sink, "tls": "none", "max_connections": connections}
+    return {
+        "spool": {"url": f"sqlite:///{folder}/spool/spool.db"},
+        "upstream.sink": upstream,
+        "log": {"target": str(folder / "maillog")},
+    }
 
 
 class DelaySink:

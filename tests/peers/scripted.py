@@ -9,6 +9,7 @@ list that is used up, act by act, before the default reply comes back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
@@ -32,13 +33,16 @@ REPLIES = {
 
 @dataclass(frozen=True)
 class Act:
-    """``reply`` is written (bytewise where ``split``), then the connection goes on, or is closed, reset or left."""
+    """``reply`` is written (bytewise where ``split``), then the connection goes on, or is closed, reset or left;
+    ``deaf``: what came behind the command is thrown away, as by a server that lies about PIPELINING.
+    """
 
     reply: bytes = b""
     close: bool = False
     reset: bool = False
     hang: bool = False
     split: bool = False
+    deaf: bool = False
 
 
 HANG, CLOSE, RESET = Act(hang=True), Act(close=True), Act(reset=True)
@@ -79,6 +83,7 @@ class ScriptedUpstream:
     sessions: int = 0
     open_sessions: int = 0
     round_trips: int = 0
+    hung: list[float] = field(default_factory=list)
     wire: bytearray = field(default_factory=bytearray)
 
     async def __aenter__(self) -> Self:
@@ -184,12 +189,17 @@ class _Conversation:
                 await asyncio.sleep(0.001)
         else:
             self.out += act.reply
+        if act.deaf:
+            self.buffer.clear()
         if not (act.close or act.reset or act.hang):
             return True
         await self.flush()
         if act.hang:
-            while await self.more():
-                pass
+            began = time.monotonic()
+            with contextlib.suppress(ConnectionError):
+                while await self.more():
+                    pass
+            self.peer.hung.append(time.monotonic() - began)
         elif act.reset:
             plain = self.writer.get_extra_info("socket")
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

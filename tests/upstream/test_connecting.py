@@ -246,3 +246,40 @@ async def test_of_two_that_connect_at_once_one_is_kept(monkeypatch: pytest.Monke
     await asyncio.sleep(0.05)
     assert [sock.fileno() >= 0 for sock in socks].count(True) == 1
     connected.sock.close()
+
+
+@pytest.mark.parametrize("on", LOOPS)
+def test_an_address_that_was_overtaken_is_tried_last_for_a_while(on: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(port: int) -> None:
+        with listening("127.0.0.2", port):
+            scene = Scene("127.0.0.1", "127.0.0.2")
+            assert await scene.connect(port) == "127.0.0.2"
+            monkeypatch.setattr(connecting, "STAGGER", 30.0)
+            assert await scene.connect(port) == "127.0.0.2", "the black hole is waited for no more"
+            scene.now += connecting.FAILING_FOR
+            monkeypatch.setattr(connecting, "STAGGER", 0.05)
+            began = time.monotonic()
+            await scene.connect(port)
+            assert time.monotonic() - began >= 0.05, "tried first again"
+
+    with hanging("127.0.0.1") as port:
+        run(on, lambda: story(port))
+
+
+async def test_who_was_begun_after_the_winner_was_not_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    async def connect(address: str, _port: int, _sources: tuple[str, ...]) -> socket.socket:
+        begun.append(address)
+        await asyncio.sleep(0.1 if address == "127.0.0.1" else 30.0)
+        return socket.create_connection(("127.0.0.1", port))
+
+    monkeypatch.setattr(connecting, "STAGGER", 0.02)
+    monkeypatch.setattr(connecting, "_connect", connect)
+    with listening("127.0.0.1") as port:
+        scene = Scene("127.0.0.1", "127.0.0.2")
+        assert await scene.connect(port) == "127.0.0.1"
+        assert begun == ["127.0.0.1", "127.0.0.2"]
+        scene.addresses = ("127.0.0.2", "127.0.0.1")
+        await scene.connect(port)
+    assert begun[2] == "127.0.0.2"

@@ -86,7 +86,7 @@ class Scene:
     ) -> None:
         self.observer = Observer()
         self.transport = FakeTransport()
-        self.lost_step = 0
+        self.lost_step: list[bool] = []
         given = {"max_messages": 10_000, "max_age": 300.0, "idle_timeout": 30.0, "reply_timeout": 300.0} | limits
         self.session = SmtpSession(
             self.observer,
@@ -99,8 +99,8 @@ class Scene:
         )
         self.session.attach(cast("asyncio.Transport", self.transport))
 
-    def _stumbled(self) -> None:
-        self.lost_step += 1
+    def _stumbled(self, refused: bool) -> None:
+        self.lost_step.append(refused)
 
     def says(self, data: bytes) -> None:
         self.session.data_received(data)
@@ -175,7 +175,7 @@ async def test_a_421_ends_the_session_and_closes_it(scene: Callable[..., Scene])
     here.says(b"421 4.3.2 bye\r\n")
     assert here.observer.verdicts() == [["deferred"]]
     assert here.transport.closed
-    assert here.lost_step == 0
+    assert here.lost_step == []
     assert here.session.capacity == 0
 
 
@@ -184,7 +184,24 @@ async def test_a_server_that_loses_step_is_remembered(scene: Callable[..., Scene
     here = scene()
     here.session.begin(request())
     here.says(said)
-    assert here.lost_step == 1
+    assert here.lost_step == [True]
+
+
+async def test_a_connection_lost_before_the_first_answer_is_told_as_such(scene: Callable[..., Scene]) -> None:
+    here = scene()
+    here.session.begin(request())
+    here.session.connection_lost(None)
+    assert here.lost_step == [False]
+
+
+async def test_a_connection_lost_later_is_no_lost_step(scene: Callable[..., Scene]) -> None:
+    here = scene(Pipelining.WITHIN)
+    here.session.begin(request())
+    here.says(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    here.says(b"250 taken\r\n")
+    here.session.begin(request())
+    here.session.connection_lost(None)
+    assert here.lost_step == []
 
 
 async def test_what_an_idle_server_says_ends_the_session(scene: Callable[..., Scene]) -> None:
@@ -263,3 +280,19 @@ async def test_an_old_session_quits_when_idle(scene: Callable[..., Scene]) -> No
     async with asyncio.timeout(5):
         await here.transport.wrote.wait()
     assert here.transport.taken() == b"QUIT\r\n"
+
+
+async def test_an_old_session_ends_also_where_there_is_always_more_to_do(scene: Callable[..., Scene]) -> None:
+    here = scene(max_age=0.05)
+    here.observer.more = [request() for _ in range(100)]
+    here.session.begin(request())
+    here.session.begin(request())
+    assert here.session.capacity == 0, "two at a time"
+    await asyncio.sleep(0.06)
+    here.says(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    here.says(b"250 taken\r\n250 ok\r\n250 ok\r\n354 go\r\n")
+    assert len(here.observer.more) == 100, "no more is begun"
+    assert here.session.capacity == 0
+    here.says(b"250 taken\r\n")
+    assert here.transport.taken().endswith(b".\r\nQUIT\r\n")
+    assert here.observer.verdicts() == [["relayed"], ["relayed"]]

@@ -106,11 +106,18 @@ def test_starttls_refused(on: str, certificates: Certificates) -> None:
     assert (outcome.detail, outcome.dsn) == (said, "4.7.4")
 
 
-def test_plain_text_after_the_go_ahead_is_no_reply_over_tls(on: str, certificates: Certificates) -> None:
-    injected = "220 go on\r\n250-peer.test\r\n250 AUTH PLAIN"
-    with TlsPeer(certificates.server(), auth=(), says={"STARTTLS": injected}) as peer:
+@pytest.mark.parametrize("injected", ["250-peer.test\r\n250 AUTH PLAIN", "x", "220-go on"])
+@pytest.mark.parametrize("silent", [False, True])
+def test_clear_text_behind_the_go_ahead_ends_it_at_once(
+    on: str, injected: str, silent: bool, certificates: Certificates
+) -> None:
+    says: dict[str, str | None] = {"STARTTLS": f"220-go\r\n220 on\r\n{injected}"}
+    with TlsPeer(certificates.server(), auth=(), silent=silent, says=says) as peer:
+        started = time.monotonic()
         outcome = told(on, peer, tls_ca=certificates.trust, login=True)
-    assert outcome.detail.endswith("no mechanism available (it offers nothing)")
+        assert time.monotonic() - started < 2, "not after connect_timeout"
+    said = "peer.test[127.0.0.1] sent clear text behind its reply to STARTTLS"
+    assert (outcome.detail, outcome.dsn) == (said, "4.7.5")
 
 
 @pytest.mark.parametrize("tls", WAYS)
