@@ -25,7 +25,7 @@ PID = 4711
 class NoMail:
     """A receiver of nothing."""
 
-    def check_room(self, size: int) -> Reply | None:
+    def check_room(self, size: int, client: Client) -> Reply | None:
         raise AssertionError("nobody sends mail here")
 
     def open_content(self, envelope: Envelope, client: Client) -> ContentSink:
