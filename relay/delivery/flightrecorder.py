@@ -1,0 +1,82 @@
+"""Which messages were on their way when the process died: a small file that is written without being synced.
+
+The kernel keeps what was written when a process dies of whatever; a power cut may take it, and is no message's fault:
+the file names the boot that it is of. A record costs one pwrite of blocks that the file already has, so that a full
+disk does not matter.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_log = logging.getLogger(__name__)
+
+_HEADER: Final = 128
+_MAGIC: Final = b"relay flight recorder 1\n"
+_RECORD: Final = struct.Struct("<QII")
+"""The queue number, the crashes counted against it, whether it is on its way."""
+_SLOTS: Final = 4096
+
+
+class FlightRecorder:
+    """``<spool>.flight``, open for as long as the process lives. Trouble with it costs a warning and no mail."""
+
+    def __init__(self, path: Path, boot: str) -> None:
+        self._slots: dict[int, int] = {}
+        self._free = list(range(_SLOTS - 1, -1, -1))
+        self._descriptor: int | None = None
+        self.found: dict[int, tuple[int, bool]] = {}
+        """What an ended process of this boot left: by number the crashes counted, and whether it was on its way."""
+        header = (_MAGIC + boot.encode("ascii", "replace")).ljust(_HEADER, b"\n")
+        try:
+            self._open(path, header)
+        except OSError as error:
+            _log.warning("%s: %s; a message that kills the relay would not be recognised", path, error.strerror)
+            self.close()
+
+    def _open(self, path: Path, header: bytes) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._descriptor = os.open(path, flags, 0o600)
+        kept = os.pread(self._descriptor, _HEADER + _SLOTS * _RECORD.size, 0)
+        if kept[:_HEADER] == header:
+            for at in range(_HEADER, len(kept) - _RECORD.size + 1, _RECORD.size):
+                number, crashes, flying = _RECORD.unpack_from(kept, at)
+                if number:
+                    self.found[number] = (crashes, bool(flying))
+        os.pwrite(self._descriptor, header.ljust(_HEADER + _SLOTS * _RECORD.size, b"\0"), 0)
+
+    def note(self, number: int, crashes: int, *, flying: bool) -> None:
+        """Remember a message; where there are more than fit, not that one."""
+        if number not in self._slots:
+            if not self._free:
+                return
+            self._slots[number] = self._free.pop()
+        self._write(self._slots[number], _RECORD.pack(number, crashes, flying))
+
+    def forget(self, number: int) -> None:
+        """It is no longer on its way, and nothing is held against it."""
+        slot = self._slots.pop(number, None)
+        if slot is not None:
+            self._free.append(slot)
+            self._write(slot, bytes(_RECORD.size))
+
+    def _write(self, slot: int, record: bytes) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            os.pwrite(self._descriptor, record, _HEADER + slot * _RECORD.size)
+        except OSError as error:
+            _log.warning("the flight recorder can't be written: %s", error.strerror)
+            self.close()
+
+    def close(self) -> None:
+        """Write nothing more; harmless when repeated."""
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = None
