@@ -1,0 +1,121 @@
+"""Shares of the room in memory, so that no source's backlog takes the others' place. Pure.
+
+A source may hold up to twice what is free (dynamic thresholds, Choudhury and Hahne 1998): alone it gets two thirds, and
+however many there are, the next one that comes finds room. Urgent mail may have all of it; a tenth is kept for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from relay.delivery.turns import is_urgent
+
+MAX_MESSAGES: Final = 12_000
+"""Messages held under lease at a time; all others stay in the spool."""
+MAX_OCTETS: Final = 80_000_000
+"""Octets of content held with them. Larger messages are read part by part and count nothing here."""
+PER_FREE: Final = 2
+"""What a source may hold for each one that is free."""
+URGENT_PART: Final = 10
+"""One part in so many is for urgent mail only."""
+REFILL: Final = 4
+"""A source's share is filled up again once one part in so many of it is free: a claim for a handful costs more than
+it brings."""
+
+
+@dataclass(slots=True)
+class Window:
+    """Counts messages and octets in all and by turn, so that a backlog stays on disk."""
+
+    max_messages: int = MAX_MESSAGES
+    max_octets: int = MAX_OCTETS
+    messages: int = 0
+    octets: int = 0
+    held: dict[int, list[int]] = field(default_factory=dict)
+    """By turn: messages, octets. Nothing is kept of a turn that holds none."""
+
+    def reserve(self, octets: int, turn: int) -> bool:
+        """Take room for one message, or say no."""
+        if self.messages >= self.max_messages or self.octets + octets > self.max_octets:
+            return False
+        if not is_urgent(turn):
+            free = self.max_messages - self.max_messages // URGENT_PART - self.messages
+            free_octets = self.max_octets - self.max_octets // URGENT_PART - self.octets
+            if free <= 0 or octets > free_octets:
+                return False
+            held = self.held.get(turn)
+            # One that holds nothing may have what there is.
+            if held is not None and (held[0] >= PER_FREE * free or held[1] + octets > PER_FREE * free_octets):
+                return False
+        self.take(octets, turn)
+        return True
+
+    def take(self, octets: int, turn: int) -> None:
+        """Count one message, room or not."""
+        self.messages += 1
+        self.octets += octets
+        held = self.held.get(turn)
+        if held is None:
+            self.held[turn] = [1, octets]
+        else:
+            held[0] += 1
+            held[1] += octets
+
+    def free(self, octets: int, turn: int) -> None:
+        """Give one message's room back."""
+        self.messages -= 1
+        self.octets -= octets
+        held = self.held[turn]
+        held[0] -= 1
+        held[1] -= octets
+        if not held[0]:
+            del self.held[turn]
+
+    def wants(self, turn: int) -> int:
+        """How many messages of ``turn`` to bring in now; 0 also where it isn't worth a claim yet."""
+        held, octets = self.held.get(turn, (0, 0))
+        free, free_octets = self.max_messages - self.messages, self.max_octets - self.octets
+        if is_urgent(turn):
+            return max(0, free if free_octets > 0 else 0)
+        free -= self.max_messages // URGENT_PART
+        free_octets -= self.max_octets // URGENT_PART
+        if free <= 0 or free_octets <= 0:
+            return 0
+        # With m more it holds as much as it may: held + m = PER_FREE * (free - m).
+        more = (PER_FREE * free - held) // (PER_FREE + 1)
+        if not held:
+            return max(1, more)
+        if more * REFILL < held or octets * (REFILL + 1) > PER_FREE * free_octets * REFILL:
+            return 0
+        return more
+
+
+def shares(window: Window, turns: Iterable[int], limit: int) -> dict[int, int]:
+    """How many messages of each of ``turns``, which have some in the spool, to bring in by a claim of ``limit``.
+
+    Urgent ones first; the others alike, as far as each wants.
+    """
+    given: dict[int, int] = {}
+    wanted: dict[int, int] = {}
+    for turn in turns:
+        want = window.wants(turn)
+        if not want:
+            continue
+        if is_urgent(turn):
+            given[turn] = min(want, limit)
+            limit -= given[turn]
+        else:
+            wanted[turn] = want
+        if limit <= 0:
+            return given
+    # All of them want room that is there once.
+    room = min(limit, max(0, window.max_messages - window.max_messages // URGENT_PART - window.messages))
+    for count, turn in enumerate(sorted(wanted, key=wanted.__getitem__)):
+        part = min(wanted[turn], max(1, room // (len(wanted) - count)))
+        if room < part:
+            break
+        given[turn] = part
+        room -= part
+    return given
