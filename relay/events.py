@@ -49,8 +49,8 @@ class Rejected:
     reply: str
     sender: str | None = None
     recipient: str | None = None
-    helo: str = ""
-    protocol: str = ""
+    helo: str | None = None
+    protocol: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,19 @@ class Accepted:
     nrcpt: int
     bounce_of: str | None = None
     repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A message that ``client`` gave was in the spool before, as ``duplicate_of``, and is not stored as ``queue_id``;
+    ``known_by`` names the header field.
+    """
+
+    at: float
+    queue_id: str
+    client: str
+    duplicate_of: str
+    known_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +158,19 @@ class Notice:
     warning: bool = False
 
 
-Event = Connected | Disconnected | Rejected | Accepted | Attempted | Expired | Requeued | Bounced | Removed | Notice
+Event = (
+    Connected
+    | Disconnected
+    | Rejected
+    | Accepted
+    | Repeated
+    | Attempted
+    | Expired
+    | Requeued
+    | Bounced
+    | Removed
+    | Notice
+)
 
 Emit = Callable[[Event], None]
 """Where an edge puts its events; never blocks, never raises."""

@@ -83,6 +83,17 @@ class Signatures:
     body_hash: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Imprint:
+    """By what a message is known when it comes again: ``digest`` stands for ``kind`` ("Message-ID", "Idempotency-Key")
+    and all that has to be the same, for ``window`` seconds from its arrival.
+    """
+
+    kind: str
+    digest: bytes
+    window: float
+
+
 NO_SIGNATURE: Final = "*"
 """The profile of a message that none of ours signs, whichever upstream has it."""
 UNSIGNED: Final = Signatures(b"", NO_SIGNATURE)
@@ -95,7 +106,8 @@ class Message:
     ``number`` is the queue id as an integer; ``size`` counts the octets kept; ``arrived`` is Unix time in seconds.
     ``not_after`` to ``idempotency_key`` are what the application asked for: it is void from ``not_after`` (Unix
     seconds) on, takes the way of ``upstream`` alone, and bears ``tag`` and ``idempotency_key``. ``signatures`` is None
-    until somebody looked whether it is to be signed.
+    until somebody looked whether it is to be signed. ``marks`` are the routes' conditions that held at the door and
+    that nothing else tells of (delivery/routing.py).
     """
 
     number: int
@@ -110,6 +122,7 @@ class Message:
     tag: str | None = None
     idempotency_key: str | None = None
     signatures: Signatures | None = None
+    marks: tuple[str, ...] = ()
 
     @property
     def queue_id(self) -> str:

@@ -71,8 +71,8 @@ class Trouble(StrEnum):
 
     @property
     def passes(self) -> bool:
-        """Whether it ends by itself: nobody need be called for it."""
-        return self in {Trouble.QUOTA, Trouble.RATE, Trouble.CONNECTIONS}
+        """Whether it ends by itself, and soon: nobody need be called for it. A quota may take a day."""
+        return self in {Trouble.RATE, Trouble.CONNECTIONS}
 
 
 class Verdict(StrEnum):

@@ -7,6 +7,7 @@ concerns it, never the whole configuration. A key enters here with its feature.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -41,7 +42,11 @@ class Spelling(StrEnum):
     DKIM_KEYS = "dkim_keys"
     UPSTREAM_DKIM = "upstream_dkim"
     LIMIT = "limit"
+    LIMITS = "limits"
     PAUSE = "pause"
+    SHARE = "share"
+    WARMUP = "warmup"
+    MATCH = "match"
     URL = "url"
     OPTIONS = "options"
 
@@ -95,6 +100,39 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Warmup:
+    """``first_day`` messages on the day ``start``, then each day ``growth`` times as many. Days are the machine's."""
+
+    start: date
+    first_day: int
+    growth: float
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """``match`` of a route: each condition that is given must hold, by one of its values. Domains and users in lower
+    case; ``header`` pairs a field's name in lower case with a pattern in which "*" stands for anything.
+    """
+
+    sender_domain: tuple[str, ...] = ()
+    recipient_domain: tuple[str, ...] = ()
+    listener: tuple[str, ...] = ()
+    user: tuple[str, ...] = ()
+    priority: tuple[str, ...] = ()
+    header: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSettings:
+    """``[route.NAME]``: which upstreams have the mail that ``match`` describes, and how they share it."""
+
+    name: str
+    upstreams: tuple[str, ...] = ()
+    strategy: Literal["failover", "rotate", "balance"] = "failover"
+    match: Annotated[RouteMatch, Spelling.MATCH] = RouteMatch()
+
+
+@dataclass(frozen=True, slots=True)
 class SpoolSettings:
     """``[spool]``"""
 
@@ -106,12 +144,15 @@ class SpoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """``[queue]``; ``bounces`` is "default", "off" or the name of an upstream; ``delay_warning`` None: none is sent."""
+    """``[queue]``; ``bounces`` is "default", "off" or the name of a route or an upstream; ``delay_warning`` None: none
+    is sent; ``dedupe`` None: a Message-ID that was seen before means nothing.
+    """
 
     lifetime: Duration = 5 * 86400.0
     bounce_lifetime: Duration = 86400.0
     bounces: str = "default"
     delay_warning: Annotated[float | None, Spelling.DELAY] = 4 * 3600.0
+    dedupe: Annotated[float | None, Spelling.DELAY] = None
     stop_timeout: Period = 30.0
     backoff: tuple[Duration, ...] = (60.0, 300.0, 900.0, 1800.0, 3600.0)
 
@@ -140,6 +181,8 @@ class ListenerSettings:
     max_sessions_per_client: Count = 50
     timeout: Duration = 300.0
     line_ends: Literal["normalize", "reject"] = "normalize"
+    priority: Literal["urgent", "normal", "bulk"] = "normal"
+    submit_limits: Annotated[tuple[Limit, ...], Spelling.LIMITS] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +301,21 @@ class UpstreamSettings:
     limit_unit: Literal["messages", "recipients"] = "messages"
     pacing: Literal["burst", "even"] = "burst"
     pause: Annotated[Pause | None, Spelling.PAUSE] = None
+    cycle: Count = 50
+    reserve: Annotated[float, Spelling.SHARE] = 0.0
+    warmup: Annotated[Warmup | None, Spelling.WARMUP] = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrakeSettings:
+    """``[brake]``: bulk mail of an upstream, a sender or a tag is held from the moment that a larger share of its
+    recipients, ``minimum`` of them at least, ``bounces`` or is deferred within ``window``; None: however many do.
+    """
+
+    bounces: Annotated[float | None, Spelling.SHARE] = None
+    deferrals: Annotated[float | None, Spelling.SHARE] = None
+    window: Duration = 3600.0
+    minimum: Count = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,4 +360,6 @@ class Settings:
     log: LogSettings = LogSettings()
     users: tuple[UserSettings, ...] = ()
     rewrite: RewriteSettings = RewriteSettings()
+    brake: BrakeSettings = BrakeSettings()
     dkim: tuple[DkimSettings, ...] = ()
+    routes: tuple[RouteSettings, ...] = ()

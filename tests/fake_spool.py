@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from relay.backlog import Dues
+from relay.lessons import BrakeRecord, LearnedRecord, Source, held_by
 from relay.mail import Message, RecipientState, next_queue_number
 from relay.spool import (
+    ORDINARY,
     Arrival,
     AttemptRecord,
     Begun,
     Claimed,
     Delayed,
+    Duplicate,
     QueuedMessage,
     QueuedRecipient,
     QuotaRecord,
@@ -49,6 +54,7 @@ class _Kept:
     rows: list[_Row]
     parts: dict[int, bytes]
     attempts: list[AttemptRecord] = field(default_factory=list)
+    turn: int = ORDINARY
 
     def state(self, now: float) -> str | None:
         states = {row.shown(now) for row in self.rows}
@@ -58,7 +64,9 @@ class _Kept:
         return QueuedMessage(
             self.message,
             tuple(
-                QueuedRecipient(r.n, r.address, r.shown(now), r.attempts, r.due, r.upstream, r.detail)
+                QueuedRecipient(
+                    r.n, r.address, r.shown(now), r.attempts, r.due, r.upstream, r.detail, r.begun is not None
+                )
                 for r in self.rows
             ),
         )
@@ -71,11 +79,15 @@ class FakeSpool:
         self.kept: dict[int, _Kept] = {}
         self.staged: dict[int, dict[int, bytes]] = {}
         self.sent: dict[str, int] = {}
+        self.imprints: dict[bytes, tuple[int, float]] = {}
         self.error: Exception | None = None
         self.quota_gate: asyncio.Event | None = None
         self.quota_error: Exception | None = None
         self.quota: dict[str, QuotaRecord] = {}
         """The latest record of each upstream, which holds only what changed."""
+        self.lessons: dict[str, LearnedRecord] = {}
+        self.logins: dict[str, tuple[float, ...]] = {}
+        self.stopped: dict[Source, BrakeRecord] = {}
         self.closed = False
         self._last = 0
 
@@ -93,14 +105,28 @@ class FakeSpool:
     async def discard(self, number: int) -> None:
         self.staged.pop(number, None)
 
-    async def accept(self, arrival: Arrival) -> None:
+    async def accept(self, arrival: Arrival) -> Duplicate | None:
         self._check()
         message = arrival.message
+        for imprint in arrival.imprints:
+            first, until = self.imprints.get(imprint.digest, (0, 0.0))
+            if until > message.arrived:
+                self.staged.pop(message.number, None)
+                return Duplicate(first, imprint.kind)
+        for imprint in arrival.imprints:
+            self.imprints[imprint.digest] = (message.number, message.arrived + imprint.window)
         state = "leased" if arrival.leased else "waiting"
         rows = [_Row(r.n, r.address, state, message.arrived, r.attempts) for r in message.envelope.recipients]
         staged = self.staged.pop(message.number, {})
         parts = staged if arrival.content is None else {0: arrival.content}
-        self.kept[message.number] = _Kept(message, rows, parts)
+        self.kept[message.number] = _Kept(message, rows, parts, turn=arrival.turn)
+        return None
+
+    async def forget_imprints(self, now: float) -> int:
+        over = [digest for digest, (_, until) in self.imprints.items() if until <= now]
+        for digest in over:
+            del self.imprints[digest]
+        return len(over)
 
     async def rescue(self, now: float) -> int:
         return sum(
@@ -154,6 +180,41 @@ class FakeSpool:
     async def quotas(self) -> dict[str, QuotaRecord]:
         return dict(self.quota)
 
+    async def learned(self) -> dict[str, LearnedRecord]:
+        return dict(self.lessons)
+
+    async def record_learned(self, record: LearnedRecord) -> None:
+        self._check()
+        self.lessons[record.upstream] = record
+
+    async def refused_logins(self) -> dict[str, tuple[float, ...]]:
+        return dict(self.logins)
+
+    async def record_refused_logins(self, upstream: str, times: Sequence[float]) -> None:
+        self._check()
+        if times:
+            self.logins[upstream] = tuple(times)
+        else:
+            self.logins.pop(upstream, None)
+
+    async def brakes(self) -> list[BrakeRecord]:
+        return list(self.stopped.values())
+
+    async def brake(self, record: BrakeRecord) -> None:
+        self._check()
+        self.stopped[record.source] = record
+
+    async def unbrake(self, source: Source, now: float) -> int:
+        self._check()
+        self.stopped.pop(source, None)
+        released = 0
+        for kept in self.kept.values():
+            held = [r for r in kept.rows if r.state == "held" and (r.detail or "").startswith(held_by(source))]
+            for row in held:
+                row.state, row.due = "waiting", now
+            released += bool(held)
+        return released
+
     async def record_quota(self, record: QuotaRecord, *, lazy: bool = False) -> None:
         self._check()
         if self.quota_gate is not None:
@@ -162,12 +223,18 @@ class FakeSpool:
             raise self.quota_error
         self.quota[record.upstream] = record
 
-    async def claim(self, now: float, limit: int, octets: int) -> list[Claimed]:
+    async def due_turns(self, now: float, after: int, limit: int) -> list[int]:
+        self._check()
+        due = {kept.turn for kept in self._open() if any(r.shown(now) == "waiting" for r in kept.rows)}
+        return sorted(turn for turn in due if turn > after)[:limit]
+
+    async def claim(self, now: float, limit: int, octets: int, turns: Mapping[int, int] | None = None) -> list[Claimed]:
         self._check()
         claimed: list[Claimed] = []
         for kept in sorted(self._open(), key=lambda k: min(r.due for r in k.rows if r.due is not None)):
             rows = [r for r in kept.rows if r.shown(now) == "waiting"]
-            if rows and len(claimed) < limit:
+            taken = sum(each.turn == kept.turn for each in claimed)
+            if rows and len(claimed) < limit and (turns is None or taken < turns.get(kept.turn, 0)):
                 content = kept.parts[0] if len(kept.parts) == 1 and len(kept.parts[0]) <= octets else None
                 octets -= len(content or b"")
                 claimed.append(self._lease(kept, rows, content))
@@ -196,8 +263,9 @@ class FakeSpool:
                 done.add(settlement.number)
         return frozenset(done)
 
-    async def next_due(self, now: float) -> float | None:
+    async def next_due(self, now: float, *, ahead: bool = False) -> float | None:
         dues = [r.due for k in self._open() for r in k.rows if r.state == "waiting" and r.due is not None]
+        dues = [due for due in dues if not ahead or due > now]
         return min(dues, default=None)
 
     async def content(self, number: int, part: int) -> bytes:
@@ -212,6 +280,19 @@ class FakeSpool:
         self._check()
         states = [kept.state(now) for kept in self._open()]
         return {state: states.count(state) for state in _ORDER}
+
+    async def dues(self, now: float, grain: float) -> list[Dues]:
+        self._check()
+        found: dict[float, list[_Kept]] = {}
+        for kept in self._open():
+            due = min((row.due for row in kept.rows if row.state in {"waiting", "leased"} and row.due), default=None)
+            if due is not None:
+                slots = max(0, math.ceil((due - now) / grain)) if kept.state(now) != "leased" else 0
+                found.setdefault(now + slots * grain, []).append(kept)
+        return [
+            Dues(0, due, len(each), sum(len(kept.rows) for kept in each), each[0].message.number)
+            for due, each in sorted(found.items())
+        ]
 
     async def oldest(self) -> float | None:
         return min((kept.message.arrived for kept in self._open()), default=None)
@@ -288,7 +369,7 @@ class FakeSpool:
             if r.n in by_n
         )
         message = replace(kept.message, envelope=replace(kept.message.envelope, recipients=recipients))
-        return Claimed(message, len(kept.rows), content, len(kept.parts))
+        return Claimed(message, len(kept.rows), content, len(kept.parts), kept.turn)
 
     @staticmethod
     def _move(kept: _Kept, states: set[str], to: str, due: float | None) -> int:

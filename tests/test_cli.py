@@ -344,7 +344,7 @@ def test_a_change_of_nothing_in_particular_is_wrong_usage(
 def test_status(invoke: Invoke, running: Services, spool: FakeSpool) -> None:
     put(spool, "b@y.example")
     told = json.loads(invoke("status", "--json").stdout)
-    assert set(told) == {"upstreams", "queue", "oldest_seconds"}
+    assert set(told) == {"upstreams", "queue", "accepted_total", "oldest_seconds"}
     shown = invoke("status").stdout
     assert "UPSTREAM  STATE" in shown
     assert "queue: 1 waiting, 0 leased, 0 deferred, 0 held; the oldest arrived 1m ago\n" in shown

@@ -5,6 +5,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from relay.config import ConfigError, Machine, default_path, load, warnings
 from relay.config.passwords import sources_of
 from relay.config.tables import keys_of
+from relay.listener.passwords import hash_password
 from relay.settings import (
+    BrakeSettings,
     ControlSettings,
     DkimKeySettings,
     DkimSettings,
@@ -22,16 +25,20 @@ from relay.settings import (
     OAuth2Settings,
     QueueSettings,
     RewriteSettings,
+    RouteMatch,
+    RouteSettings,
     Secret,
     Settings,
     SpoolSettings,
     UpstreamDkimSettings,
     UpstreamSettings,
     UserSettings,
+    Warmup,
 )
 from relay.signing.keys import make_key, write_key
 
 ROOT = Path(__file__).parents[1]
+HASH = hash_password("x", b"0123456789abcdef")
 BAD = Path(__file__).parent / "bad_configs"
 MACHINE = Machine(lambda: "relay.example.com", lambda: False)
 UPSTREAM = '[upstream.main]\nhost = "smtp.example.com"\n'
@@ -318,7 +325,9 @@ def test_the_shipped_file_documents_every_key() -> None:
         "listener": (ListenerSettings, document["listener"]["app"]),
         "user": (UserSettings, document["user"]["billing"]),
         "upstream": (UpstreamSettings, document["upstream"]["main"]),
+        "route": (RouteSettings, document["route"]["news"]),
         "rewrite": (RewriteSettings, document["rewrite"]),
+        "brake": (BrakeSettings, document["brake"]),
         "dkim": (DkimSettings, document["dkim"]["example.com"]),
         "control": (ControlSettings, document["control"]),
         "log": (LogSettings, document["log"]),
@@ -332,8 +341,8 @@ def test_the_shipped_file_documents_the_true_defaults(tmp_path: Path) -> None:
     examples = (
         r"(?m)^((hostname|tls_(ca|cert|key)|source_addresses|username|password\w*|aliases|default_domain"
         r"|socket_group|proxy_networks|senders|oauth2|region|access_key_id\w*|secret_access_key\w*|configuration_set"
-        r"|limits|pause|api_key\w*|return_path|options|endpoint"
-        r"|keys|canonicalization|unsigned|dkim) = .*|\[(user|dkim).*)\n"
+        r"|limits|pause|warmup|upstreams|strategy|match|api_key\w*|return_path|options|endpoint"
+        r"|keys|canonicalization|unsigned|dkim) = .*|\[(user|dkim|route).*|(bounces|deferrals) = .\d+%.*)\n"
     )
     settings = read(tmp_path, re.sub(examples, "", uncommented()))
     (upstream,) = settings.upstreams
@@ -342,6 +351,7 @@ def test_the_shipped_file_documents_the_true_defaults(tmp_path: Path) -> None:
     assert settings.listeners == (ListenerSettings(),)
     assert settings.log == LogSettings(key_file="/var/lib/relay/log.key")
     assert settings.rewrite == RewriteSettings()
+    assert settings.brake == BrakeSettings()
     assert settings.control == ControlSettings("/var/lib/relay/control.sock")
     assert dataclasses.replace(upstream, host="") == UpstreamSettings("main")
 
@@ -353,6 +363,7 @@ def test_the_shipped_file_marks_what_is_no_default() -> None:
         *("hostname", "host", "tls_ca", "tls_cert", "tls_key", "source_addresses", "username"),
         *("password", "password_file", "password_env", "password_credential", "aliases", "default_domain"),
         *("socket_group", "proxy_networks", "password_hash", "senders", "keys", "dkim", "limits", "pause"),
+        *("bounces", "deferrals", "warmup", "upstreams", "match"),
         *("oauth2", "region", "configuration_set", "return_path", "options", "endpoint"),
         *(key for secret in ("access_key_id", "secret_access_key", "api_key") for key in sources_of(secret)),
     }
@@ -414,3 +425,45 @@ def test_a_key_that_systemd_keeps_may_be_read_by_a_group(tmp_path: Path, monkeyp
 def test_what_an_upstream_can_not_want_of_signatures(tmp_path: Path, value: str, found: str) -> None:
     with pytest.raises(ConfigError, match=rf"\[upstream\.main\] dkim\S*: found {re.escape(found)}"):
         read(tmp_path, f"{UPSTREAM}dkim = {value}\n")
+
+
+def test_routes_and_shares(tmp_path: Path) -> None:
+    text = f"""{UPSTREAM}reserve = "12.5%"
+cycle = 7
+warmup = {{ start = 2026-12-01, first_day = 200, growth = 1.5 }}
+[listener.app]
+priority = "bulk"
+submit_limits = ["5/minute", "50/day"]
+[user.Billing]
+password_hash = "{HASH}"
+[route.news]
+upstreams = ["main"]
+strategy = "balance"
+[route.news.match]
+sender_domain = ["News.Example.com"]
+recipient_domain = ["*.example.org"]
+listener = ["app"]
+user = ["Billing"]
+priority = ["bulk", "normal"]
+header = {{ X-Campaign = ["a*", "b"], X-Kind = "news" }}
+"""
+    settings = read(tmp_path, text)
+    (upstream,), (listener,), (route,) = settings.upstreams, settings.listeners, settings.routes
+    assert (upstream.reserve, upstream.cycle, upstream.warmup) == (0.125, 7, Warmup(date(2026, 12, 1), 200, 1.5))
+    assert (listener.priority, [limit.text for limit in listener.submit_limits]) == ("bulk", ["5/minute", "50/day"])
+    match = RouteMatch(
+        ("news.example.com",),
+        ("*.example.org",),
+        ("app",),
+        ("billing",),
+        ("bulk", "normal"),
+        (("x-campaign", "a*"), ("x-campaign", "b"), ("x-kind", "news")),
+    )
+    assert route == RouteSettings("news", ("main",), "balance", match)
+
+
+def test_a_route_that_no_mail_takes_is_warned_of(tmp_path: Path) -> None:
+    route = '[route.other]\nupstreams = ["main"]\n'
+    assert any(said.startswith("[route.other] has no match") for said in warnings(read(tmp_path, UPSTREAM + route)))
+    bounces = f'[queue]\nbounces = "other"\n{UPSTREAM}{route}'
+    assert not any("route.other" in said for said in warnings(read(tmp_path, bounces)))

@@ -22,7 +22,7 @@ from relay.control.selection import selection
 from relay.control.server import ControlServer
 from relay.control.services import Services
 from relay.control.verbs import perform
-from relay.control.views import LimitView, UpstreamView
+from relay.control.views import LearnedView, LimitView, UpstreamView
 from relay.mail import Envelope, Message, Recipient, RecipientState, queue_id
 from relay.spool import Arrival, Settled, Settlement, Spool, SpoolDamaged, SpoolFull
 from tests.fake_spool import FakeSpool
@@ -148,7 +148,13 @@ async def test_status_has_the_shape_of_the_contract(
     spool: FakeSpool, running: Services, delivery: FakeDelivery
 ) -> None:
     delivery.views["ses"] = UpstreamView(
-        "backoff", 2, 1, "451 slow", limits=(LimitView("600/hour", 5, 595, NOW + 0.5),)
+        "backoff",
+        2,
+        1,
+        "451 slow",
+        limits=(LimitView("600/hour", 5, 595, NOW + 0.5),),
+        learned=LearnedView(13.7654, None, NOW - 60, "454 4.7.0 Throttling failure"),
+        rate=2.5,
     )
     sent = await accept(spool, "b@y.example", leased=True)
     await settle(spool, sent, relayed())
@@ -166,10 +172,18 @@ async def test_status_has_the_shape_of_the_contract(
                 "deferred": 0,
                 "limits": [{"limit": "600/hour", "used": 5, "left": 595, "resets_at": "2027-01-15T08:00:00.500+00:00"}],
                 "sent_total": 1,
+                "rate": 2.5,
                 "last_error": "451 slow",
+                "learned": {
+                    "rate": 13.765,
+                    "connections": None,
+                    "since": "2027-01-15T07:59:00.000+00:00",
+                    "reason": "454 4.7.0 Throttling failure",
+                },
             }
         },
         "queue": {"waiting": 2, "leased": 1, "deferred": 0, "held": 0},
+        "accepted_total": 0,
         "oldest_seconds": 90,
     }
 
@@ -336,6 +350,19 @@ async def test_trace_tells_the_story_by_id_and_by_message_id(spool: FakeSpool, r
     for text in ("<m@x.example>", "m@x.example"):
         assert [s["id"] for s in await running.trace(text)] == [queue_id(number), queue_id(twin)]
     assert await running.trace("abcdef123") == []
+
+
+async def test_what_was_left_in_doubt_says_so_while_no_relay_runs(
+    spool: FakeSpool, running: Services, stopped: Services
+) -> None:
+    number = await accept(spool, "b@y.example", leased=True)
+    await spool.begin(number, [0], "ses[192.0.2.1]:587")
+    (message,) = await listed(stopped)
+    assert message["recipients"][0]["last_reply"] == "in doubt, settled at the next start"
+    (told,) = await stopped.trace(queue_id(number))
+    assert told["waits_for"] == "the relay's start: in doubt, settled at the next start"
+    (message,) = await listed(running)
+    assert message["recipients"][0]["last_reply"] is None
 
 
 async def test_trace_says_what_a_message_waits_for(

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS: Final = (
-    ("mail", "outcome", "clock", "events", "settings", "value"),
+    ("mail", "outcome", "clock", "events", "settings", "value", "backlog", "lessons"),
     (
         "smtp",
         "policy",
@@ -19,7 +19,24 @@ LAYERS: Final = (
         "rewrite",
         "dkim",
         "bounce",
-        *(f"delivery.{m}" for m in ("schedule", "backoff", "quota", "pool")),
+        *(
+            f"delivery.{m}"
+            for m in (
+                "schedule",
+                "backoff",
+                "quota",
+                "pool",
+                "routing",
+                "turns",
+                "fairness",
+                "warmup",
+                "learning",
+                "brake",
+                "estimate",
+                "rehearsal",
+                "speed",
+            )
+        ),
     ),
     ("spool", "upstream"),
     ("listener", "signing", "control", "spool.*", "upstream.*", "delivery", "maillog", "metrics", "http"),

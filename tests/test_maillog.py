@@ -26,6 +26,7 @@ from relay.events import (
     Notice,
     Rejected,
     Removed,
+    Repeated,
     Requeued,
     Status,
     seconds,
@@ -109,6 +110,7 @@ EVENTS: tuple[Event, ...] = (
     Expired(AT, ID, "a@x.example"),
     Removed(AT, ID),
     Accepted(AT, "8889D160294", None, "made@relay", "", 9, 1, repairs=("message-id", "date")),
+    Repeated(AT, "8889D160295", CLIENT, ID, "Message-ID"),
     Notice(AT, "master", "listening on 127.0.0.1:2525"),
     Notice(AT, "smtp", "upstream ses is down: connection refused", warning=True),
 )

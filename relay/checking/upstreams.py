@@ -39,7 +39,9 @@ async def _check(settings: UpstreamSettings, hostname: str, clock: Clock) -> Seq
     except UpstreamUnavailable as error:
         return [bad(subject, "connect", error.outcome.detail)]
     session.abort("only looked at")
-    return [ok(subject, "connect", f"{upstream.destination} answers, and takes our credentials")]
+    # SES is asked for the account's limits first; SparkPost's sending keys may do nothing but send.
+    knows_us = "and knows our account" if settings.kind == "ses" else "the key is tried with the first message"
+    return [ok(subject, "connect", f"{upstream.destination} answers, {knows_us}")]
 
 
 def _of_server(subject: str, settings: UpstreamSettings, examined: Examined, now: float) -> Iterator[Finding]:

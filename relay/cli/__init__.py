@@ -8,13 +8,16 @@ from relay import __version__
 from relay.cli.access import CONTEXT, config_option
 from relay.cli.backup import backup
 from relay.cli.bench import bench
+from relay.cli.brake import brake
 from relay.cli.dkim import dkim
 from relay.cli.logs import log
+from relay.cli.planning import plan
 from relay.cli.presets import presets
 from relay.cli.queue import queue
 from relay.cli.sending import send
 from relay.cli.serving import check, serve, simulator
 from relay.cli.showing import status, trace
+from relay.cli.top import top
 from relay.cli.users import user
 
 
@@ -29,7 +32,24 @@ def main() -> None:
     """
 
 
-for _command in (serve, check, send, status, queue, trace, presets, user, dkim, backup, log, simulator, bench):
+for _command in (
+    serve,
+    check,
+    send,
+    status,
+    plan,
+    top,
+    queue,
+    trace,
+    brake,
+    presets,
+    user,
+    dkim,
+    backup,
+    log,
+    simulator,
+    bench,
+):
     main.add_command(_command)
 
 __all__ = ["main"]

@@ -144,15 +144,21 @@ async def _end(parts: AsyncGenerator[Any, None]) -> None:
 
 
 async def _on_spool(settings: Settings, verb: str, arguments: Mapping[str, Any]) -> AsyncGenerator[Any, None]:
-    from relay.clock import SystemClock
+    from relay.clock import SystemBootClock, SystemClock
     from relay.control.services import Services
     from relay.control.verbs import perform
     from relay.spool.sqlite import open_spool
 
     clock = SystemClock()
+    forecaster = None
     spool = await open_spool(settings.spool, clock=clock)
     try:
-        services = Services(spool, clock, upstreams=[upstream.name for upstream in settings.upstreams])
+        if verb == "plan":
+            from relay.daemon.outlook import ColdOutlook
+
+            forecaster = ColdOutlook(settings, spool, clock, SystemBootClock())
+        names = [upstream.name for upstream in settings.upstreams]
+        services = Services(spool, clock, upstreams=names, forecaster=forecaster)
         async for part in perform(services, verb, arguments):
             yield part
     finally:

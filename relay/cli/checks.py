@@ -6,13 +6,16 @@ import asyncio
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from relay.checking.findings import Finding, Level
+from relay.checking.findings import Finding, Level, bad, ok
 from relay.cli.text import columns
 from relay.clock import SystemClock
+from relay.control.errors import Exit
 from relay.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +43,24 @@ async def _look(settings: Settings, *, connect: bool, resolver: DnsResolver | No
 
         found += await check_domains(settings, resolver)
     return found
+
+
+def spool_findings(settings: Settings) -> list[Finding]:
+    """Read the whole spool."""
+    from relay.control.verbs import exit_of
+    from relay.spool import SpoolError
+    from relay.spool.examining import examine
+
+    path = Path(settings.spool.path)
+    try:
+        examined = examine(path)
+    except (SpoolError, OSError) as error:
+        code = exit_of(error) if isinstance(error, SpoolError) else Exit.UNAVAILABLE
+        return [bad("spool", "integrity", str(error), exit=int(code))]
+    if examined is None:
+        return [ok("spool", "integrity", f"{path} is not made yet")]
+    what = f"sound: {examined.messages} open messages, {examined.size} octets, schema {examined.schema}"
+    return [ok("spool", "integrity", what, **asdict(examined))]
 
 
 def _resolver(name_server: str | None) -> DnsResolver:
@@ -80,5 +101,7 @@ def document(warnings: Iterable[str], found: Iterable[Finding]) -> str:
 
 
 def failed(found: Iterable[Finding]) -> int:
-    """The exit code."""
-    return int(any(each.level is Level.FAIL for each in found))
+    """The exit code: a finding's own one, where it has one."""
+    failures = [each for each in found if each.level is Level.FAIL]
+    codes = [code for each in failures if isinstance(code := each.facts.get("exit"), int)]
+    return max(codes, default=int(bool(failures)))

@@ -40,19 +40,26 @@ def serve(context: click.Context) -> None:
 @click.option("--connect", is_flag=True, help="Connect to each upstream: greeting, TLS, AUTH, extensions.")
 @click.option("--dns", is_flag=True, help="Ask DNS: SPF, DKIM, DMARC and MX of the domains in use, PTR of addresses.")
 @click.option("--name-server", metavar="ADDRESS[:PORT]", help="Whom --dns asks, instead of /etc/resolv.conf's.")
+@click.option("--spool", is_flag=True, help="Read all of the spool (integrity_check), also while the relay runs.")
 @json_option
 @click.pass_context
-def check(context: click.Context, *, connect: bool, dns: bool, name_server: str | None, as_json: bool) -> None:
-    """Read the configuration and say what is wrong with it, or what it means; exits with 1 where a check fails."""
+def check(
+    context: click.Context, *, connect: bool, dns: bool, name_server: str | None, spool: bool, as_json: bool
+) -> None:
+    """Read the configuration and say what is wrong with it, or what it means; exits with 1 where a check fails, with 74
+    where the spool is damaged.
+    """
     from relay.cli.text import columns
     from relay.config import warnings
 
     settings = load_settings(context)
     found = warnings(settings)
-    if connect or dns or as_json:
+    if connect or dns or spool or as_json:
         from relay.cli import checks
 
         findings = checks.findings(settings, connect=connect, dns=dns, name_server=name_server)
+        if spool:
+            findings += checks.spool_findings(settings)
         if as_json:
             click.echo(checks.document(found, findings))
         else:

@@ -43,14 +43,15 @@ def span(seconds: float) -> str:
 
 def status(answer: Mapping[str, Any]) -> str:
     """``relay status``."""
-    head = ("UPSTREAM", "STATE", "CONNECTIONS", "IN FLIGHT", "WAITING", "DEFERRED", "SENT", "LAST ERROR")
+    head = ("UPSTREAM", "STATE", "CONNECTIONS", "IN FLIGHT", "WAITING", "DEFERRED", "SENT", "RATE", "LAST ERROR")
     rows: list[tuple[object, ...]] = [head]
     limits: list[tuple[object, ...]] = [("UPSTREAM", "LIMIT", "USED", "LEFT", "NEXT FREE")]
     for name, upstream in answer["upstreams"].items():
-        keys = ("state", "connections", "in_flight", "waiting", "deferred", "sent_total", "last_error")
-        rows.append((name, *(upstream[key] for key in keys)))
+        keys = ("state", "connections", "in_flight", "waiting", "deferred", "sent_total", "rate", "last_error")
+        cells = {**upstream, "rate": f"{upstream['rate']:.1f}/s"}
+        rows.append((name, *(cells[key] for key in keys)))
         limits += [(name, x["limit"], x["used"], x["left"], local(x["resets_at"])) for x in upstream["limits"]]
-    parts = [columns(rows, right=range(2, 7))]
+    parts = [columns(rows, right=range(2, 8))]
     if len(limits) > 1:
         parts.append(columns(limits, right=(2, 3)))
     queue = ", ".join(f"{count} {state}" for state, count in answer["queue"].items())
@@ -88,6 +89,9 @@ def story(record: Mapping[str, Any]) -> str:
         ("sender", f"<{record['sender']}>"),
         ("state", record["state"]),
     ]
+    if record["repeated"]:
+        often = "once" if record["repeated"] == 1 else f"{record['repeated']} times, last"
+        facts.append(("came again", f"{often} {local(record['last_repeated'])}; not stored"))
     lines = [columns(facts), ""]
     head = ("RECIPIENT", "STATE", "ATTEMPTS", "NEXT ATTEMPT", "UPSTREAM")
     lines.append(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from relay.config.certificates import flaw_of_chain
-from relay.config.problems import Problem
+from relay.config.problems import Problem, table_name
 from relay.config.tables import Table
 from relay.config.values import is_local
 from relay.settings import ListenerSettings, Settings, UserSettings
@@ -29,6 +29,7 @@ _READABLE_BY_ALL: Final = 0o004
 
 def listener_problems(file: str, listener: Table[ListenerSettings], *, has_users: bool) -> Iterator[Problem]:
     """What does not go together in a listener."""
+    yield from _for_nobody(file, listener)
     yield from _open_relay(file, listener)
     yield from _tls(file, listener)
     yield from _auth(file, listener, has_users=has_users)
@@ -43,7 +44,7 @@ def user_problems(file: str, user: Table[UserSettings]) -> Iterator[Problem]:
 def listener_warnings(settings: Settings) -> Iterator[str]:
     """What works but is likely not meant."""
     for listener in settings.listeners:
-        where = f"[listener.{listener.name}]"
+        where = f"[{table_name('listener', listener.name)}]"
         if _strangers_may_send(listener):
             for network in _public(listener.networks):
                 yield f"{where} networks: anybody in {network}, a public network, can send through this relay"
@@ -57,6 +58,17 @@ def listener_warnings(settings: Settings) -> Iterator[str]:
 def _strangers_may_send(listener: ListenerSettings) -> bool:
     """Whether being in ``networks`` is all it takes; a proxy in front brings clients from anywhere."""
     return listener.auth != "required" and (bool(listener.proxy_networks) or not is_local(listener.address))
+
+
+def _for_nobody(file: str, listener: Table[ListenerSettings]) -> Iterator[Problem]:
+    """An address that others reach, and nothing said of who may send: the default lets in this machine alone."""
+    settings = listener.value
+    if listener.bad & {"address", "networks", "auth"} or "networks" in listener.raw or is_local(settings.address):
+        return
+    if settings.auth == "none":
+        found = f"nothing beside the address {settings.address}, which other machines reach"
+        allowed = 'who may send, such as ["10.0.0.0/8"]; or auth = "required" and networks'
+        yield listener.problem(file, "networks", found, allowed)
 
 
 def _open_relay(file: str, listener: Table[ListenerSettings]) -> Iterator[Problem]:

@@ -19,10 +19,12 @@ from relay.config.environment import PREFIX, Variable, overlay
 from relay.config.kinds import oauth2_problems
 from relay.config.passwords import SECRETS, take_secret
 from relay.config.presets import fill_in, presets
-from relay.config.problems import ConfigError, Problem, describe, unknown
+from relay.config.problems import ConfigError, Problem, describe, table_name, unknown
+from relay.config.routes import bounces_problems, route_problems
 from relay.config.tables import Table, TableReader, keys_of, variable_of
 from relay.config.values import SOCKET_PATH_MAX, is_domain
 from relay.settings import (
+    BrakeSettings,
     ControlSettings,
     DkimSettings,
     ListenerSettings,
@@ -30,6 +32,7 @@ from relay.settings import (
     OAuth2Settings,
     QueueSettings,
     RewriteSettings,
+    RouteSettings,
     Settings,
     Spelling,
     SpoolSettings,
@@ -40,7 +43,20 @@ from relay.settings import (
 T = TypeVar("T")
 
 DEFAULT_PATH: Final = "/etc/relay/relay.toml"
-_KNOWN: Final = ("hostname", "spool", "queue", "listener", "user", "upstream", "rewrite", "dkim", "control", "log")
+_KNOWN: Final = (
+    "hostname",
+    "spool",
+    "queue",
+    "listener",
+    "user",
+    "upstream",
+    "route",
+    "rewrite",
+    "brake",
+    "dkim",
+    "control",
+    "log",
+)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _USER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
 _LETTERS: Final = "letters, digits, dots, underscores and hyphens"
@@ -115,6 +131,7 @@ class _Loading:
         users = list(self._tables(UserSettings, document, "user"))
         upstreams = [with_smtp_credentials(each) for each in self._tables(UpstreamSettings, document, "upstream")]
         rewrite = self._table(RewriteSettings, document, "rewrite")
+        brake = self._table(BrakeSettings, document, "brake")
         dkim = list(self._tables(DkimSettings, document, "dkim"))
         control = self._table(ControlSettings, document, "control")
         log = self._table(LogSettings, document, "log")
@@ -123,7 +140,9 @@ class _Loading:
         self._problems += rules.check(self._file, listeners, upstreams, users)
         for signing in dkim:
             self._problems += dkim_problems(self._file, signing)
-        self._problems += rules.check_bounces(self._file, queue, upstreams)
+        routes = list(self._tables(RouteSettings, document, "route"))
+        self._problems += route_problems(self._file, routes, upstreams, listeners, users)
+        self._problems += bounces_problems(self._file, queue, routes, upstreams)
         settings = Settings(
             hostname=hostname,
             spool=spool.value,
@@ -134,7 +153,9 @@ class _Loading:
             log=self._log(log.value, spool.value),
             users=tuple(table.value for table in users),
             rewrite=rewrite.value,
+            brake=brake.value,
             dkim=tuple(table.value for table in dkim),
+            routes=tuple(table.value for table in routes),
         )
         if self._problems:
             raise ConfigError(self._problems)
@@ -160,7 +181,7 @@ class _Loading:
         tables = self._raw(document, section)
         known = presets() if of is UpstreamSettings else {}
         for name in tables:
-            label = f"{section}.{name}"
+            label = table_name(section, name)
             pattern, allowed = _NAMES.get(section, (_NAME, _LETTERS))
             if not pattern.fullmatch(name):
                 self._problem(section, name, "such a name for a table", allowed)
@@ -203,7 +224,7 @@ class _Loading:
         if isinstance(raw, dict):
             return raw
         found = describe(raw.toml if isinstance(raw, Variable) else raw)
-        of = "tables" if name in {"dkim", "listener", "upstream", "user"} and not label else "a table"
+        of = "tables" if name in {"dkim", "listener", "route", "upstream", "user"} and not label else "a table"
         self._problem(label or name, "", found, of, variable_of(raw))
         return {}
 

@@ -86,7 +86,8 @@ _READERS: Final = {
 
 def _read(path: Path, allowed: str, *, private: bool) -> Secret:
     try:
-        with path.open("rb") as file:
+        # Without waiting: a FIFO would keep the relay from starting.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise Unreadable(f"{path}, which is no regular file", allowed)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.config.environment import Variable
-from relay.config.problems import Unreadable, describe
+from relay.config.problems import Unreadable, describe, table_name
 from relay.config.tables import TableReader
 from relay.outcome import Command, ReplyRule, Trouble
 from relay.settings import Provider, Settings, UpstreamSettings
@@ -107,7 +107,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
 
 
 def _contradictions(upstream: UpstreamSettings, preset: Preset) -> Iterator[str]:
-    where = f"[upstream.{upstream.name}]"
+    where = f"[{table_name('upstream', upstream.name)}]"
     limits = preset_limits(preset)
     for key, most in limits.items():
         value = getattr(upstream, key)

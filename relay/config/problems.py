@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _SHOWN: Final = 60
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _USERINFO: Final = re.compile(r":[^\n]*@")
 _KINDS: Final[tuple[tuple[type, str], ...]] = (
     (bool, "a boolean"),
@@ -84,6 +85,11 @@ def describe(value: object) -> str:
 def kind_of(value: object) -> str:
     """The type of a TOML value, as TOML calls it."""
     return next((name for of, name in _KINDS if isinstance(value, of)), "a value")
+
+
+def table_name(section: str, name: str) -> str:
+    """A table's name as TOML spells it: quoted where it is no bare key."""
+    return f"{section}.{name}" if _BARE.fullmatch(name) else f"{section}.{json.dumps(name, ensure_ascii=False)}"
 
 
 def unknown(key: str, known: Iterable[str]) -> tuple[str, str]:

@@ -15,10 +15,11 @@ from relay.config.folders import folder_warnings
 from relay.config.kinds import kind_problems
 from relay.config.listeners import listener_problems, listener_warnings, user_problems
 from relay.config.presets import contradictions
-from relay.config.problems import Problem, describe
+from relay.config.problems import Problem, table_name
+from relay.config.routes import route_warnings
 from relay.config.tables import Table
-from relay.config.values import is_loopback
-from relay.settings import ListenerSettings, QueueSettings, Settings, UpstreamSettings, UserSettings
+from relay.config.values import is_loopback, leads_to
+from relay.settings import ListenerSettings, Settings, UpstreamSettings, UserSettings
 from relay.upstream.addresses import of_family
 
 FINAL_REPLY_TIMEOUT_LEAST: Final = 600.0
@@ -43,16 +44,7 @@ def check(
         yield from user_problems(file, user)
     for upstream in upstreams:
         yield from _upstream(file, upstream)
-
-
-def check_bounces(
-    file: str, queue: Table[QueueSettings], upstreams: Sequence[Table[UpstreamSettings]]
-) -> Iterator[Problem]:
-    """Notifications take a way that there is."""
-    names = {upstream.value.name for upstream in upstreams}
-    if "bounces" not in queue.bad and queue.value.bounces not in names | {"default", "off"}:
-        allowed = '"default", "off" or the name of an upstream'
-        yield queue.problem(file, "bounces", describe(queue.value.bounces), allowed)
+        yield from _own_door(file, upstream, listeners)
 
 
 def warnings(settings: Settings) -> tuple[str, ...]:
@@ -63,6 +55,7 @@ def warnings(settings: Settings) -> tuple[str, ...]:
         *_upstream_warnings(settings),
         *dkim_warnings(settings),
         *contradictions(settings),
+        *route_warnings(settings),
     )
 
 
@@ -89,6 +82,19 @@ def _upstream(file: str, upstream: Table[UpstreamSettings]) -> Iterator[Problem]
     if settings.username is not None and settings.password is None and settings.oauth2 is None:
         found = "nothing beside a username"
         yield upstream.problem(file, "password", found, "password, password_file, password_env or password_credential")
+
+
+def _own_door(
+    file: str, upstream: Table[UpstreamSettings], listeners: Sequence[Table[ListenerSettings]]
+) -> Iterator[Problem]:
+    """Mail to ourselves would go round until it has fifty Received lines."""
+    settings = upstream.value
+    if settings.kind != "smtp" or upstream.bad & {"kind", "host", "port"} or not settings.host:
+        return
+    for listener in listeners:
+        if "address" not in listener.bad and leads_to(settings.host, settings.port, listener.value.address):
+            found = f'"{settings.host}" and port {settings.port}, where [{listener.name}] listens'
+            yield upstream.problem(file, "host", found, "another server than this relay itself")
 
 
 def _upstream_limits(file: str, upstream: Table[UpstreamSettings]) -> Iterator[Problem]:
@@ -125,7 +131,7 @@ def _upstream_tls(file: str, upstream: Table[UpstreamSettings]) -> Iterator[Prob
 
 def _upstream_warnings(settings: Settings) -> Iterator[str]:
     for upstream in settings.upstreams:
-        where = f"[upstream.{upstream.name}]"
+        where = f"[{table_name('upstream', upstream.name)}]"
         if upstream.final_reply_timeout < FINAL_REPLY_TIMEOUT_LEAST:
             yield f"{where} final_reply_timeout is below 10m: taken mail may be sent twice (RFC 5321 §4.5.3.2.6)"
         if upstream.kind in {"ses", "sparkpost"} and not upstream.tls_verify:

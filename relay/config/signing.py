@@ -42,28 +42,31 @@ def read_keys(value: object, folder: Path) -> tuple[DkimKeySettings, ...]:
 
 
 def read_upstream_dkim(value: object) -> UpstreamDkimSettings:
-    """An upstream's ``dkim``; raises :class:`Unreadable`."""
+    """An upstream's ``dkim``; raises :class:`Unreadable`, or all that is wrong inside as one ExceptionGroup."""
     given = _plain(value)
     if not isinstance(given, dict):
         raise Unreadable(describe(given), _UPSTREAM)
     table = {key: _plain(each) for key, each in given.items()}
     known = ("signatures", "leave_out", "alone")
-    for key in table:
-        if key not in known:
-            raise Unreadable(*unknown(key, known), part=f".{key}")
+    wrong = [Unreadable(*unknown(key, known), part=f".{key}") for key in table if key not in known]
     signatures = table.get("signatures")
     if signatures is not None and (type(signatures) is not int or not 0 <= signatures <= _MAX_KEYS):
-        raise Unreadable(describe(signatures), f"an integer from 0 to {_MAX_KEYS}", part=".signatures")
+        wrong.append(Unreadable(describe(signatures), f"an integer from 0 to {_MAX_KEYS}", part=".signatures"))
     fields = table.get("leave_out", [])
     names = [name.lower() for name in fields if isinstance(name, str)] if isinstance(fields, list) else []
     if not isinstance(fields, list) or len(names) != len(fields) or not all(map(_FIELD.fullmatch, names)):
-        raise Unreadable(describe(fields), 'an array of field names such as ["Date", "Message-ID"]', part=".leave_out")
-    if "from" in names:
-        raise Unreadable('"From"', "any other field (RFC 6376 §5.4: From is always signed)", part=".leave_out")
+        allowed = 'an array of field names such as ["Date", "Message-ID"]'
+        wrong.append(Unreadable(describe(fields), allowed, part=".leave_out"))
+    elif "from" in names:
+        allowed = "any other field (RFC 6376 §5.4: From is always signed)"
+        wrong.append(Unreadable('"From"', allowed, part=".leave_out"))
     alone = table.get("alone", False)
     if not isinstance(alone, bool):
-        raise Unreadable(describe(alone), "true or false", part=".alone")
-    return UpstreamDkimSettings(signatures, tuple(sorted(set(names))), alone)
+        wrong.append(Unreadable(describe(alone), "true or false", part=".alone"))
+    if wrong:
+        raise ExceptionGroup("dkim", wrong)
+    count = signatures if isinstance(signatures, int) else None
+    return UpstreamDkimSettings(count, tuple(sorted(set(names))), bool(alone))
 
 
 def _key(value: object, folder: Path, part: str) -> DkimKeySettings:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from relay.config.aliases import read_aliases
 from relay.config.limits import LIMIT_ALLOWED, read_limit, read_pause, read_period
+from relay.config.matching import SHARE_ALLOWED, read_limits, read_match, read_share, read_warmup
 from relay.config.problems import Unreadable, describe, kind_of
 from relay.config.signing import read_keys, read_upstream_dkim
 from relay.listener.passwords import flaw_of_hash
@@ -61,8 +62,10 @@ def read(spelling: Spelling, value: object, folder: Path) -> object:
         return _options(value)
     if spelling is Spelling.DELAY and value == "off":
         return None
-    if spelling is Spelling.PAUSE:
-        return read_pause(value)
+    if spelling in _TABLES:
+        return _TABLES[spelling](value)
+    if spelling is Spelling.LIMITS:
+        return read_limits(value, folder)
     allowed, reader = _TEXTS[spelling]
     meant = reader(value, folder) if isinstance(value, str) and "\0" not in value else None
     if meant is None:
@@ -87,6 +90,16 @@ def is_loopback(host: str) -> bool:
 def is_local(address: str) -> bool:
     """Whether only this machine reaches a listener's address: a Unix socket or a loopback one."""
     return address.startswith(_UNIX) or is_loopback(split_address(address)[0])
+
+
+def leads_to(host: str, port: int, address: str) -> bool:
+    """Whether a connection to ``host`` and ``port`` arrives at a listener's address, as far as both are spelled out."""
+    if address.startswith(_UNIX) or split_address(address)[1] != port:
+        return False
+    here = split_address(address)[0]
+    if here in {"0.0.0.0", "::"} or "localhost" in {here, host.lower()}:  # noqa: S104 - it is compared with
+        return is_loopback(host) and (is_loopback(here) or here in {"0.0.0.0", "::"})  # noqa: S104
+    return _is_ip(host) and ipaddress.ip_address(host) == ipaddress.ip_address(here)
 
 
 def is_domain(text: str) -> bool:
@@ -233,6 +246,12 @@ def _socket(text: str, folder: Path) -> str | None:
     return path if len(os.fsencode(path)) <= SOCKET_PATH_MAX else None
 
 
+_TABLES: Final[dict[Spelling, Callable[[object], object]]] = {
+    Spelling.PAUSE: read_pause,
+    Spelling.WARMUP: read_warmup,
+    Spelling.MATCH: read_match,
+}
+
 _TEXTS: Final[dict[Spelling, tuple[str, Callable[[str, Path], object]]]] = {
     Spelling.DURATION: ('a duration above zero such as "90s", "5m", "4h" or "5d"', _duration),
     Spelling.PERIOD: ('a duration such as "90s", "5m", "4h", "5d" or "0s"', _period),
@@ -244,6 +263,7 @@ _TEXTS: Final[dict[Spelling, tuple[str, Callable[[str, Path], object]]]] = {
         _address,
     ),
     Spelling.LIMIT: (LIMIT_ALLOWED, read_limit),
+    Spelling.SHARE: (SHARE_ALLOWED, read_share),
     Spelling.HOST: ('a host name or an IP address, without a port, such as "smtp.example.com"', _host),
     Spelling.IP: ('an IP address without a port or brackets such as "192.0.2.10" or "2001:db8::10"', _ip),
     Spelling.DOMAIN: ('a host name such as "relay.example.com", or an address as "[192.0.2.1]"', _domain),

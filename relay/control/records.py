@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from relay.control.views import LimitView
+from relay.control.views import LearnedView, LimitView
 from relay.mail import RecipientState
 from relay.spool import AttemptRecord, QueuedMessage, QueuedRecipient, Story
 
 Record = dict[str, Any]
 """A JSON object."""
 
+LEFT_IN_DOUBT: Final = "in doubt, settled at the next start"
 _FIRST_THAT_APPLIES = ("leased", "waiting", "deferred", "held")
 
 
@@ -42,10 +43,14 @@ def message_state(states: Collection[str]) -> str:
     return RecipientState.FAILED if RecipientState.FAILED in states else RecipientState.RELAYED
 
 
-def queued(message: QueuedMessage, now: float, in_flight: frozenset[int]) -> Record:
-    """A message as ``relay queue list --json`` has it."""
-    active = message.message.number in in_flight
+def queued(message: QueuedMessage, now: float, in_flight: frozenset[int] | None) -> Record:
+    """A message as ``relay queue list --json`` has it; ``in_flight`` is None where no relay runs."""
+    active = message.message.number in (in_flight or ())
     recipients = [_recipient(r, recipient_state(r, now, in_flight=active)) for r in message.recipients]
+    if in_flight is None:
+        for recipient, shown in zip(message.recipients, recipients, strict=True):
+            if is_in_doubt(recipient):
+                shown["last_reply"] = LEFT_IN_DOUBT
     return {
         "id": message.message.queue_id,
         "arrived": iso(message.message.arrived),
@@ -56,7 +61,12 @@ def queued(message: QueuedMessage, now: float, in_flight: frozenset[int]) -> Rec
     }
 
 
-def story(told: Story, now: float, in_flight: frozenset[int], waits_for: str | None) -> Record:
+def is_in_doubt(recipient: QueuedRecipient) -> bool:
+    """Whether a process that ended left it so; to be asked while none runs."""
+    return recipient.begun and recipient.state == RecipientState.LEASED
+
+
+def story(told: Story, now: float, in_flight: frozenset[int] | None, waits_for: str | None) -> Record:
     """A message with all its attempts, as ``relay trace --json`` has it."""
     message = told.queued.message
     return {
@@ -64,8 +74,16 @@ def story(told: Story, now: float, in_flight: frozenset[int], waits_for: str | N
         "message_id": message.message_id,
         "client": message.client or None,
         "attempts": [_attempt(a) for a in sorted(told.attempts, key=lambda a: a.at)],
+        "repeated": told.repeated,
+        "last_repeated": None if told.last_repeated is None else iso(told.last_repeated),
         "waits_for": waits_for,
     }
+
+
+def learned(view: LearnedView) -> Record:
+    """What an upstream bears, as ``relay status --json`` has it."""
+    rate = None if view.rate is None else round(view.rate, 3)
+    return {"rate": rate, "connections": view.connections, "since": iso(view.since), "reason": view.reason}
 
 
 def limit(view: LimitView) -> Record:

@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from relay.clock import Clock
-from relay.control import records
+from relay.control import brakes, records
 from relay.control.errors import Exit, Refused
 from relay.control.records import Record
 from relay.control.selection import STATES, Selection, selection
-from relay.control.views import Bouncer, DeliveryView, UpstreamView
+from relay.control.views import Bouncer, DeliveryView, Forecaster, UpstreamView
 from relay.mail import queue_number
 from relay.spool import QueuedMessage, Selector, Spool, Story
 
@@ -32,17 +32,27 @@ _NOT_RUNNING: Final = "the relay is not running"
 class Services:
     """The services over one spool; ``delivery`` is None where no relay runs.
 
-    ``upstreams`` names what to show in the status where no delivery can say. Any service may raise
+    ``upstreams`` names what to show in the status where no delivery can say; ``accepted`` counts messages since the
+    start. Any service may raise
     :class:`~relay.spool.SpoolError`; what can't be done raises :class:`~relay.control.errors.Refused`.
     """
 
     def __init__(
-        self, spool: Spool, clock: Clock, delivery: DeliveryView | None = None, *, upstreams: Sequence[str] = ()
+        self,
+        spool: Spool,
+        clock: Clock,
+        delivery: DeliveryView | None = None,
+        *,
+        upstreams: Sequence[str] = (),
+        forecaster: Forecaster | None = None,
+        accepted: Callable[[], int] = int,
     ) -> None:
         self._spool = spool
         self._clock = clock
         self._delivery = delivery
         self._upstreams = tuple(upstreams)
+        self._forecaster = forecaster
+        self._accepted = accepted
 
     # -- looking ----------------------------------------------------------------------------------------------------
     async def status(self) -> Record:
@@ -64,11 +74,14 @@ class Services:
                     "deferred": deferred[name],
                     "limits": [records.limit(limit) for limit in view.limits],
                     "sent_total": totals.sent.get(name, 0),
+                    "rate": round(view.rate, 3),
                     "last_error": view.last_error,
+                    "learned": None if view.learned is None else records.learned(view.learned),
                 }
                 for name, view in views.items()
             },
             "queue": queue,
+            "accepted_total": self._accepted(),
             "oldest_seconds": 0 if oldest is None else max(0, round(now - oldest)),
         }
 
@@ -80,14 +93,14 @@ class Services:
             return await self._queue(now)
         counted = Counter(dict.fromkeys(STATES, 0))
         async for found in self._pages(chosen, now):
-            counted.update(records.queued(message, now, self._in_flight())["state"] for message in found)
+            counted.update(records.queued(message, now, self._running())["state"] for message in found)
         return dict(counted)
 
     async def listing(self, arguments: Mapping[str, Any]) -> AsyncIterator[list[Record]]:
         """``relay queue list --json``, slice by slice, oldest first."""
         now = self._clock.now()
         async for found in self._pages(selection(arguments, now), now):
-            yield [records.queued(message, now, self._in_flight()) for message in found]
+            yield [records.queued(message, now, self._running()) for message in found]
 
     async def trace(self, text: str) -> list[Record]:
         """The stories of the messages with that queue id or, where there is none, that Message-ID."""
@@ -98,7 +111,23 @@ class Services:
         for message_id in (f"<{bare}>", bare):
             if not stories:
                 stories = await self._stories(await self._spool.numbers_of(message_id))
-        return [records.story(told, now, self._in_flight(), self._waits_for(told, now)) for told in stories]
+        return [records.story(told, now, self._running(), self._waits_for(told, now)) for told in stories]
+
+    async def plan(self, arguments: Mapping[str, Any]) -> Record:
+        """``relay plan --json``."""
+        from relay.control.planning import Planning
+
+        if self._forecaster is None:
+            raise Refused("nothing is known of the upstreams", Exit.UNAVAILABLE)
+        return await Planning(self._spool, self._clock, self._forecaster).plan(arguments, self._in_flight())
+
+    async def brakes(self) -> list[Record]:
+        """What the brake has stopped."""
+        return await brakes.listing(self._spool, self._delivery)
+
+    async def unbrake(self, arguments: Mapping[str, Any]) -> Record:
+        """Let it go again."""
+        return await brakes.release(self._spool, self._delivery, self._clock, arguments)
 
     # -- changing ---------------------------------------------------------------------------------------------------
     async def hold(self, arguments: Mapping[str, Any]) -> Record:
@@ -223,6 +252,10 @@ class Services:
     def _in_flight(self) -> frozenset[int]:
         return frozenset() if self._delivery is None else self._delivery.in_flight()
 
+    def _running(self) -> frozenset[int] | None:
+        """What is in a session now; None where no relay runs."""
+        return None if self._delivery is None else self._delivery.in_flight()
+
     def _waits_for(self, told: Story, now: float) -> str | None:
         number = told.queued.message.number
         active = number in self._in_flight()
@@ -235,7 +268,8 @@ class Services:
         if state not in {"waiting", "deferred"}:
             return None
         if self._delivery is None:
-            return "the relay's start"
+            in_doubt = any(map(records.is_in_doubt, told.queued.recipients))
+            return f"the relay's start: {records.LEFT_IN_DOUBT}" if in_doubt else "the relay's start"
         if state == "deferred":
             return "its next attempt"
         return self._delivery.waits_for(number) or "its turn"

@@ -14,7 +14,7 @@ from relay.spool import SpoolBroken, SpoolDamaged, SpoolError
 
 _SELECTING: Final = ("count", "hold", "release", "retry", "remove", "bounce")
 
-VERBS: Final = ("status", "list", "trace", *_SELECTING)
+VERBS: Final = ("status", "plan", "list", "trace", "brakes", "unbrake", *_SELECTING)
 """Every verb there is."""
 
 
@@ -28,11 +28,17 @@ async def perform(services: Services, verb: str, arguments: Mapping[str, Any]) -
             yield part
     elif verb == "status":
         yield await services.status()
+    elif verb == "plan":
+        yield await services.plan(arguments)
     elif verb == "trace":
         text = arguments.get("text")
         if not isinstance(text, str) or not text:
             raise Refused("trace wants a queue id or a Message-ID")
         yield await services.trace(text)
+    elif verb == "brakes":
+        yield await services.brakes()
+    elif verb == "unbrake":
+        yield await services.unbrake(arguments)
     elif verb in _SELECTING:
         yield await getattr(services, verb)(arguments)
     else:

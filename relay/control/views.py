@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
+
+from relay.delivery.estimate import Outlook
+from relay.lessons import BrakeRecord, Source
+from relay.mail import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +22,28 @@ class LimitView:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedView:
+    """What an upstream was found to bear: units a second now, connections (None: no less than configured), since when
+    (Unix seconds), and what it said.
+    """
+
+    rate: float | None
+    connections: int | None
+    since: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamView:
-    """An upstream as it is now; ``in_flight`` counts messages."""
+    """An upstream as it is now; ``in_flight`` counts messages, ``rate`` those answered a second, of late."""
 
     state: Literal["up", "paused", "backoff", "down"]
     connections: int = 0
     in_flight: int = 0
     last_error: str | None = None
     limits: tuple[LimitView, ...] = ()
+    learned: LearnedView | None = None
+    rate: float = 0.0
 
 
 class DeliveryView(Protocol):
@@ -61,6 +79,31 @@ class DeliveryView(Protocol):
 
     def waits_for(self, number: int) -> str | None:
         """What a waiting message waits for ("a connection to ses"), where delivery knows."""
+        ...
+
+
+class Forecaster(Protocol):
+    """Knows what an estimate begins with."""
+
+    async def outlook(self) -> Outlook:
+        """The upstreams as they stand, and the routes over them."""
+        ...
+
+    def way(self, message: Message) -> str:
+        """The name of the route that a message takes, or "=" and the upstream's that its application named."""
+        ...
+
+
+@runtime_checkable
+class Brakes(Protocol):
+    """A delivery that stops bulk mail of which too much fails."""
+
+    def brakes(self) -> Sequence[BrakeRecord]:
+        """What is stopped."""
+        ...
+
+    async def release_brake(self, source: Source) -> int | None:
+        """Let it go again; how many messages were held for it, None: it is not stopped."""
         ...
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from relay.control.views import LimitView, UpstreamView
+from relay.control.views import LearnedView, LimitView, UpstreamView
 from relay.delivery.engine import Engine
 from relay.delivery.lane import Lane
+from relay.lessons import BrakeRecord, Source
 from relay.outcome import Outcome, Scope, Verdict
 
 _BY_OPERATOR: Final = Outcome(Verdict.FAILED, Scope.RECIPIENT, "5.7.0", "returned to sender by the operator")
@@ -21,7 +23,8 @@ class Desk:
 
     def upstreams(self) -> Mapping[str, UpstreamView]:
         """Every upstream by its name, in the route's order."""
-        return {lane.name: _view(lane) for lane in self._engine.lanes}
+        now = asyncio.get_running_loop().time()
+        return {lane.name: _view(lane, now) for lane in self._engine.lanes}
 
     def preferred(self) -> str | None:
         """The upstream that would take waiting mail now."""
@@ -52,25 +55,46 @@ class Desk:
         """What a message waits for."""
         if number in self._engine.in_flight:
             return "the upstream's reply"
-        lane = self._engine.preferred
+        lanes, lane = self._engine.lanes_for(number)
         if lane is None:
-            states = ", ".join(f"{each.name} is {each.state}: {each.last_error}" for each in self._engine.lanes)
+            states = ", ".join(map(_standing, lanes))
             return f"an upstream ({states})"
-        if lane.permits is not None and lane.is_spent:
+        if lane.permits is not None and lane.forbids():
             return f"a permit of {lane.name} ({lane.permits.explanation})"
         return f"a connection to {lane.name}"
+
+    def brakes(self) -> Sequence[BrakeRecord]:
+        """What the brake has stopped."""
+        return () if self._engine.braking is None else self._engine.braking.standing()
+
+    async def release_brake(self, source: Source) -> int | None:
+        """Let bulk mail of ``source`` go again; how many messages were held for it, None: it is not stopped."""
+        if self._engine.braking is None:
+            return None
+        self._engine.pause()
+        try:
+            return await self._engine.braking.release(source)
+        finally:
+            self._engine.resume()
 
     async def bounce(self, numbers: Collection[int]) -> int:
         """Fail the open recipients of ``numbers`` and notify the senders."""
         return await self._engine.fail(tuple(numbers), _BY_OPERATOR)
 
 
-def _view(lane: Lane) -> UpstreamView:
+def _standing(lane: Lane) -> str:
+    return f"{lane.name} is {lane.condition}" + (f": {lane.last_error}" if lane.last_error else "")
+
+
+def _view(lane: Lane, now: float) -> UpstreamView:
     limits = () if lane.permits is None else lane.permits.uses()
+    learned = lane.regulator.learned
     return UpstreamView(
-        "paused" if lane.state == "up" and lane.is_spent else lane.state,
+        "paused" if lane.state == "up" and lane.forbids() else lane.state,
         lane.connections,
         lane.in_flight,
         lane.explanation,
         tuple(LimitView(use.limit.text, use.used, use.left, free_at) for use, free_at in limits),
+        None if learned is None else LearnedView(learned.rate, learned.connections, learned.since, learned.reason),
+        lane.speed.sent.at(now),
     )

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
@@ -22,23 +23,32 @@ from relay.control.server import ControlServer
 from relay.control.services import Services
 from relay.daemon import diagnostics
 from relay.daemon.activation import passed_sockets
+from relay.daemon.cores import leave_no_core
 from relay.daemon.desk import Desk
 from relay.daemon.faults import fault_hook
+from relay.daemon.outlook import LiveOutlook
 from relay.daemon.signing import SigningDesk
+from relay.daemon.stepping import follow_the_clock
 from relay.daemon.supervision import Supervision
-from relay.daemon.upkeep import Upkeep, current_trouble, sweep_hourly
+from relay.daemon.upkeep import Upkeep, current_trouble, expire_backlog, sweep_hourly
 from relay.daemon.upstreams import open_upstream
+from relay.delivery.braking import Braking
 from relay.delivery.delays import DelayWarnings
 from relay.delivery.engine import Engine
+from relay.delivery.flightrecorder import FlightRecorder
 from relay.delivery.lane import Lane, LaneLimits
 from relay.delivery.permits import Quotas
+from relay.delivery.remembering import Remembered
+from relay.delivery.routing import Routing
+from relay.delivery.suspects import Suspects
 from relay.events import Notice
 from relay.listener.inherited import Inherited
 from relay.listener.intake import Intake
 from relay.listener.server import Listeners
 from relay.maillog import MailLog
 from relay.settings import Settings, UpstreamSettings
-from relay.spool import Spool, SpoolBroken, SpoolDamaged, SpoolError, SpoolLocked
+from relay.spool import Spool, SpoolBroken, SpoolDamaged, SpoolError, SpoolFull, SpoolLocked
+from relay.spool.errors import SpoolBusy
 from relay.spool.sqlite import open_spool
 
 EX_OK: Final = 0
@@ -58,6 +68,7 @@ Load = Callable[[], Settings]
 
 def serve(load: Load) -> int:
     """Run a relay until it is stopped; the exit status of contract §3."""
+    leave_no_core()
     settings = load()
     try:
         inherited = Inherited(passed_sockets(os.environ, os.getpid()))
@@ -114,8 +125,10 @@ class Relay:
             return self._refuse(EX_UNAVAILABLE, str(error))
         try:
             return await self._serve(spool)
-        except SpoolBroken as error:
-            return self._refuse(EX_IOERR, str(error))
+        except SpoolError as error:
+            # What our own statements don't find in a file that was checked is damage; a lock or a full disk passes.
+            temporary = isinstance(error, SpoolFull | SpoolBusy)
+            return self._refuse(EX_TEMPFAIL if temporary else EX_IOERR, f"{self._settings.spool.path}: {error}")
         finally:
             try:
                 await spool.close()
@@ -136,7 +149,8 @@ class Relay:
                 await asyncio.sleep(0.05)
 
     async def _serve(self, spool: Spool) -> int:
-        settings = self._settings
+        settings, boot = self._settings, SystemBootClock()
+        suspects = Suspects(FlightRecorder(Path(f"{settings.spool.path}.flight"), boot.boot))
         engine = Engine(
             spool,
             settings.queue,
@@ -144,15 +158,23 @@ class Relay:
             self._log.emit,
             reporter=settings.hostname,
             chance=SystemRandom().random,
+            suspects=suspects,
         )
-        quotas = self._quotas = Quotas(spool, self._clock, SystemBootClock(), engine.permits_came)
+        quotas = self._quotas = Quotas(spool, self._clock, boot, engine.permits_came)
         await quotas.load()
-        engine.route([self._lane(each, engine) for each in settings.upstreams])
+        remembered = self._remembered = Remembered(spool, self._clock)
+        await remembered.load()
+        engine.watch = remembered.look
+        braking = engine.braking = Braking(spool, self._clock, self._log.emit, settings.brake, engine.upstreams_of)
+        await braking.load()
+        routing = _routing(settings)
+        engine.route([self._lane(each, engine) for each in settings.upstreams], routing)
         engine.signing.configure(self._signing.signer, settings.upstreams)
         await engine.start()
         engine.supervise(self._on_failure)
         self._signals(engine)
-        services = Services(spool, self._clock, Desk(engine))
+        outlook = LiveOutlook(engine, lambda: self._settings, self._clock, boot)
+        services = Services(spool, self._clock, Desk(engine), forecaster=outlook, accepted=self._accepted)
         control = ControlServer(services, settings.control.path)
         intake = self._intake = Intake(
             spool,
@@ -162,7 +184,11 @@ class Relay:
             engine,
             rewrite=settings.rewrite,
             upstreams=[each.name for each in settings.upstreams],
+            dedupe=settings.queue.dedupe,
+            routing=routing,
+            listeners=settings.listeners,
             signing=self._signing.signer,
+            heard=engine.heard,
         )
         listeners = self._listeners = Listeners(
             settings.listeners,
@@ -184,7 +210,9 @@ class Relay:
         )
         upkeep = Upkeep(
             sweep_hourly(spool, self._clock, lambda: self._settings.spool.history),
+            follow_the_clock(spool, self._clock, lambda: max(self._settings.queue.backoff), engine.waiting),
             delays.run(),
+            expire_backlog(spool, engine, self._clock, lambda: self._settings.queue.lifetime),
         )
         try:
             await control.start()
@@ -204,6 +232,8 @@ class Relay:
         upkeep.cancel()
         grace = self._settings.queue.stop_timeout if self._status == EX_OK else 0.0
         await self._wind_up(listeners, engine, grace)
+        if self._status == EX_IOERR:
+            suspects.close()  # the disk's doing, no message's
         await control.stop()
         self._tell("daemon stopped")
         return self._status
@@ -220,6 +250,9 @@ class Relay:
         if self._status == EX_OK:
             await engine.stop(max(0.0, deadline - self._clock.monotonic()))
             await self._quotas.close()
+            await self._remembered.close()
+            if engine.braking is not None:
+                await engine.braking.written()
         await listening
 
     def _lane(self, settings: UpstreamSettings, engine: Engine) -> Lane:
@@ -229,14 +262,20 @@ class Relay:
             settings.in_doubt,
             authenticates=settings.username is not None,
             idempotency_header=settings.provider.idempotency_header,
+            cycle=settings.cycle,
+            reserve=settings.reserve,
         )
         upstream = open_upstream(settings, self._settings.hostname, self._clock)
         lane = Lane(upstream, limits, engine, SystemRandom().random, self._clock.now)
         lane.permits = self._quotas.of(settings)
+        self._remembered.teach(lane, settings)
         for before in engine.lanes:
             if before.name == lane.name:
                 lane.succeed(before)
         return lane
+
+    def _accepted(self) -> int:
+        return 0 if self._intake is None else self._intake.accepted
 
     # -- signals and trouble ----------------------------------------------------------------------------------------
     def _signals(self, engine: Engine) -> None:
@@ -289,6 +328,8 @@ class Relay:
             if old != new:
                 self._tell(f"reload: a change of {table} takes effect at the next start", warning=True)
         engine.configure(settings.queue)
+        if engine.braking is not None and settings.brake != before.brake:
+            engine.braking.configure(settings.brake)
         if self._delays is not None:
             self._delays.look_again()
         try:
@@ -299,14 +340,17 @@ class Relay:
         engine.signing.configure(self._signing.signer, settings.upstreams)
         if self._intake is not None:
             self._intake.signing = self._signing.signer
-            self._intake.configure(settings.rewrite, [each.name for each in settings.upstreams])
+            names = [each.name for each in settings.upstreams]
+            queue, listeners = settings.queue, settings.listeners
+            self._intake.configure(settings.rewrite, names, queue.dedupe, _routing(settings), listeners)
         unchanged = {lane.name: lane for lane in engine.lanes}
         known = {each.name: each for each in before.upstreams}
         engine.route(
             [
                 unchanged[each.name] if known.get(each.name) == each else self._lane(each, engine)
                 for each in settings.upstreams
-            ]
+            ],
+            _routing(settings),
         )
         if self._listeners is not None and not self._stop.is_set():
             for problem in await self._listeners.configure(settings.listeners, settings.users):
@@ -320,7 +364,7 @@ class Relay:
 
     def _on_failure(self, error: BaseException) -> None:
         if isinstance(error, SpoolBroken):
-            self._fail(EX_IOERR)
+            self._on_broken(str(error))
         else:
             diagnostics.report(error)
             self._fail(EX_TEMPFAIL)
@@ -337,6 +381,10 @@ class Relay:
 
     def _tell(self, text: str, *, warning: bool = False) -> None:
         self._log.emit(Notice(self._clock.now(), "master", text, warning=warning))
+
+
+def _routing(settings: Settings) -> Routing:
+    return Routing(settings.routes, [each.name for each in settings.upstreams], settings.queue.bounces)
 
 
 async def _standing(spool: Spool, engine: Engine) -> str:

@@ -13,6 +13,8 @@ from relay.spool import Selector, Spool, SpoolError
 
 EVERY: Final = 3600.0
 """Seconds between two sweeps."""
+EXPIRY_EVERY: Final = 60.0
+"""Seconds between two looks for what is too old."""
 PAGE: Final = 500
 """Dead letters that go at a time."""
 _log = logging.getLogger(__name__)
@@ -31,15 +33,40 @@ class Upkeep:
 
 
 async def sweep_hourly(spool: Spool, clock: Clock, history: Callable[[], float]) -> None:
-    """Forget what is older than ``history()`` seconds, now and every hour, until cancelled."""
+    """Forget what is older than ``history()`` seconds, and imprints that are over: now and hourly, until cancelled."""
     while True:
         try:
             before = clock.now() - history()
             await _drop_dead_letters(spool, before, clock.now())
             await spool.sweep(before)
+            await spool.forget_imprints(clock.now())
         except SpoolError as error:
             _log.warning("old history can't be swept: %s", error)
         await asyncio.sleep(EVERY)
+
+
+async def expire_backlog(spool: Spool, engine: Engine, clock: Clock, lifetime: Callable[[], float]) -> None:
+    """Every minute expire what is too old and has no room in memory, where its end would be seen, until cancelled."""
+    while True:
+        await asyncio.sleep(EXPIRY_EVERY)
+        try:
+            await expire_old(spool, engine, clock.now(), lifetime())
+        except SpoolError as error:
+            _log.warning("old mail can't be expired: %s", error)
+
+
+async def expire_old(spool: Spool, engine: Engine, now: float, lifetime: float) -> None:
+    """Expire what waits in the spool and arrived more than ``lifetime`` seconds before ``now``."""
+    before = now - lifetime
+    after = 0
+    while engine.has_backlog and (oldest := await spool.oldest()) is not None and oldest < before:
+        old = Selector(state="waiting", arrived_before=before, after=after)
+        found = await spool.find(old, now, PAGE)
+        if not found:
+            return
+        # What an operator holds stays held, and the message with it.
+        await engine.expire([q.message.number for q in found if all(r.state != "held" for r in q.recipients)])
+        after = found[-1].message.number
 
 
 def current_trouble(engine: Engine) -> str:

@@ -1,5 +1,6 @@
 """Content begun: the spool knows before it leaves where a lost answer must not lead to another try, and what an ended
-process left so is in doubt (docs/outcomes.md). Upstreams with ``in_doubt = "retry"`` pay nothing for it.
+process left so is in doubt (docs/outcomes.md). Upstreams with ``in_doubt = "retry"`` pay nothing for it. And the last
+look at a message's own deadline, X-Relay-Not-After.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+from relay.clock import Clock
 from relay.delivery.doubt import HOLD, RETRY, killed
 from relay.delivery.items import Item
 from relay.delivery.lane import Lane
@@ -14,13 +16,27 @@ from relay.delivery.settle import Attempt, Ended
 from relay.mail import Message
 from relay.settings import InDoubt
 from relay.spool import Claimed, Spool
+from relay.upstream import ContentWithheld
 
 
-def before_content(spool: Spool, message: Message, where: str, policy: InDoubt) -> Callable[[], Awaitable[None]] | None:
+def before_content(
+    spool: Spool, clock: Clock, message: Message, where: str, policy: InDoubt
+) -> Callable[[], Awaitable[None]] | None:
     """What a session awaits before the first octet of content leaves for ``where`` ("name[host]:port")."""
-    if policy == RETRY:
-        return None
-    return partial(spool.begin, message.number, [r.n for r in message.envelope.recipients], where)
+    begin = None
+    if policy != RETRY:
+        begin = partial(spool.begin, message.number, [r.n for r in message.envelope.recipients], where)
+    if message.not_after is None:
+        return begin
+    return partial(_in_time, clock, message.not_after, begin)
+
+
+async def _in_time(clock: Clock, not_after: float, begin: Callable[[], Awaitable[None]] | None) -> None:
+    """Withhold what is void by now. The commit may take its time, so it comes first: the next lease clears the mark."""
+    if begin is not None:
+        await begin()
+    if clock.now() >= not_after:
+        raise ContentWithheld("its deadline passed before the content")
 
 
 async def left_in_doubt(spool: Spool, leased: Callable[[Claimed], Item], lanes: Sequence[Lane]) -> list[Ended]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.outcome import Outcome, Scope, Verdict
+from relay.outcome import Outcome, Scope, Trouble, Verdict
 
 
 def costs_nothing(outcome: Outcome) -> bool:
@@ -15,5 +15,9 @@ def costs_nothing(outcome: Outcome) -> bool:
 
 
 def broke(outcome: Outcome) -> bool:
-    """Whether a session broke under the message, other than by a polite 421."""
+    """Whether a session broke under the message, other than by a polite 421, or it went too fast: what alone is refused
+    so again and again must not stand before all others for ever.
+    """
+    if outcome.trouble is Trouble.RATE:
+        return True
     return outcome.scope is Scope.SESSION and (outcome.reply is None or outcome.reply.code != 421)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -17,23 +16,28 @@ from typing import Final
 from relay.clock import Clock
 from relay.delivery.alarm import Alarm
 from relay.delivery.begun import before_content, left_in_doubt
+from relay.delivery.braking import Braking
 from relay.delivery.charging import broke, costs_nothing
+from relay.delivery.dispatch import Dispatch
 from relay.delivery.expiry import HERE, Expiry
-from relay.delivery.items import Item, Window, weight
+from relay.delivery.fairness import Window
+from relay.delivery.items import Item, weight
 from relay.delivery.lane import Lane
 from relay.delivery.pool import Place
-from relay.delivery.ready import Ready
-from relay.delivery.schedule import Plan, plan
+from relay.delivery.ready import Ready, next_fit
+from relay.delivery.routing import Routing
 from relay.delivery.settle import Attempt, Ended, Settler
 from relay.delivery.signing import Signing
 from relay.delivery.supply import Supply
+from relay.delivery.suspects import Suspects, hold_convicted
 from relay.delivery.telling import of_recovery, of_trouble
 from relay.delivery.withdrawal import Withdrawal
+from relay.delivery.yielding import Yielding
 from relay.events import Emit, Notice
 from relay.headers.idempotency import idempotency_field
 from relay.outcome import Outcome, Scope, Verdict
 from relay.settings import QueueSettings
-from relay.spool import PART_SIZE, Arrival, Spool, SpoolError
+from relay.spool import ORDINARY, PART_SIZE, Arrival, Spool, SpoolError
 from relay.upstream import DeliveryRequest, Finished
 
 _log = logging.getLogger(__name__)
@@ -44,7 +48,7 @@ LAST_RECORDS: Final = 2.0
 
 
 class Engine:
-    """Owns the lanes of the default route, in its order. ``broken`` is told when the spool can't be trusted."""
+    """Owns the lanes, in the file's order. ``broken`` is told when the spool can't be trusted."""
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class Engine:
         *,
         reporter: str,
         chance: Callable[[], float],
+        suspects: Suspects | None = None,
     ) -> None:
         self._spool = spool
         self._clock = clock
@@ -63,28 +68,35 @@ class Engine:
         self.lanes: list[Lane] = []
         self._retiring: list[Lane] = []
         self._ready = Ready()
+        self._suspects = Suspects() if suspects is None else suspects
         self._flying: dict[int, Item] = {}  # by the id() of its request
         self._window = Window()
-        self._supply = Supply(spool, self._window, clock, emit, self._take)
-        self._settler = Settler(spool, settings, clock, emit, self, reporter=reporter, chance=chance)
+        self._yielding = Yielding()
+        self._supply = Supply(spool, self._window, clock, emit, self._take, self._yielding)
+        self._settler = Settler(spool, settings, clock, emit, self, self._portion, reporter=reporter, chance=chance)
         self.signing = Signing(spool, self._signed, self._unsent)
         self._tasks: list[asyncio.Task[None]] = []
         self._alarm = Alarm(self._dispatch)
         self._expiry = Expiry(self._ready, self._settler, clock, self._alarm, self._why_waiting)
+        self._dispatching = Dispatch(
+            self._ready, self._expiry, self.signing, self._suspects, self._alarm, clock, self._yielding, self._begin
+        )
         self._withdrawal = Withdrawal(spool, clock, self._ready, self._window, self._supply, self._settler, self._take)
+        self.braking: Braking | None = None
+        self.watch: Callable[[Lane], None] | None = None
         self._stopping = False
         self._landed = asyncio.Event()
 
-    def route(self, lanes: Sequence[Lane]) -> None:
-        """Use these lanes in this order from now on; others end what they have in flight and go."""
+    def route(self, lanes: Sequence[Lane], routing: Routing | None = None) -> None:
+        """Use these lanes from now on; others end what they have in flight and go. Without ``routing`` all mail has
+        them in this order.
+        """
         dropped = [lane for lane in self.lanes if lane not in lanes]
         self.lanes = list(lanes)
         self._retiring = [lane for lane in self._retiring if lane.connections] + dropped
         for lane in dropped:
             lane.retire()
-        names = {lane.name for lane in lanes}
-        for name in self._ready.by_lane.keys() - names:
-            self._ready.add(self._ready.by_lane.pop(name), names)
+        self._ready.route(lanes, routing or Routing(upstreams=[lane.name for lane in lanes]))
         self._dispatch()
 
     async def start(self) -> None:
@@ -92,7 +104,9 @@ class Engine:
         rescued = await self._spool.rescue(self._clock.now())
         if rescued:
             self._emit(Notice(self._clock.now(), "qmgr", f"{rescued} recipients of an ended process made due"))
-        for ended in await left_in_doubt(self._spool, self._supply.leased, self.lanes):
+        spool, leased = self._spool, self._supply.leased
+        held = await hold_convicted(self._suspects, spool, leased, self._emit, self._clock.now())
+        for ended in (*await left_in_doubt(spool, leased, self.lanes), *held):
             self._settler.put(ended)
         self._tasks = [
             self._loop.create_task(self._settler.run(), name="settler"),
@@ -113,14 +127,22 @@ class Engine:
         """Take other queue settings from now on."""
         self._settler.settings = settings
 
-    # -- what the listeners hand over -------------------------------------------------------------------------------
-    def reserve(self, size: int) -> bool:
-        """Take room in memory for a message of ``size`` octets, or say no: then it waits in the spool."""
-        return not self._stopping and self._window.reserve(weight(size))
+    def _portion(self) -> int:
+        return self._yielding.portion(self._loop.time())
 
-    def unreserve(self, size: int) -> None:
+    def heard(self) -> None:
+        """A client speaks within a transaction: delivery makes way for it."""
+        self._yielding.heard(self._loop.time())
+
+    # -- what the listeners hand over -------------------------------------------------------------------------------
+    def reserve(self, size: int, turn: int = ORDINARY) -> bool:
+        """Take room in memory for a message of ``size`` octets, or say no: then it waits in the spool."""
+        self._yielding.took(self._loop.time(), self._window.messages)
+        return not self._stopping and self._window.reserve(weight(size), turn)
+
+    def unreserve(self, size: int, turn: int = ORDINARY) -> None:
         """Give the room back: the message was not accepted."""
-        self._window.free(weight(size))
+        self._window.free(weight(size), turn)
         self._supply.room_grew()
 
     def handed_over(self, arrival: Arrival) -> None:
@@ -130,102 +152,44 @@ class Engine:
         waited = max(0.0, self._clock.now() - message.arrived)
         nrcpt = len(message.envelope.recipients)
         octets = weight(message.size)
-        self._take([Item(message, nrcpt, arrival.content, parts, self._loop.time(), waited, octets)])
+        self._take([Item(message, nrcpt, arrival.content, parts, self._loop.time(), waited, octets, arrival.turn)])
 
-    def waiting(self) -> None:
-        """A message waits in the spool, due now."""
-        self._supply.ring()
+    def waiting(self, turn: int | None = None) -> None:
+        """A message waits in the spool, due now; of that turn, where it is known."""
+        self._supply.ring(turn)
 
     def _take(self, items: Sequence[Item]) -> None:
-        self._ready.add(items, [lane.name for lane in self.lanes])
+        if self.braking is not None and not self.braking.is_idle:
+            items = self._hold(items, self.braking)
+        self._ready.add(items)
         self._dispatch()
+
+    def _hold(self, items: Sequence[Item], braking: Braking) -> list[Item]:
+        """Have those held that the brake stops; the others."""
+        stopped = [item for item in items if braking.stops(item)]
+        for item in stopped:
+            self._settler.put(braking.held(item))
+        return [item for item in items if item not in stopped] if stopped else list(items)
 
     # -- scheduling -------------------------------------------------------------------------------------------------
     def _dispatch(self) -> None:
         """Hand ready items to sessions as far as these have room."""
-        if not self._ready or self._stopping or self._settler.stuck is not None:
-            return
-        now = self._loop.time()
-        while self._ready.any:
-            lane = self._usable(self.lanes, now)
-            if lane is None:
-                self._expiry.look(now)
-                break
-            self._fill(lane, self._ready.any, now)
-            if not lane.is_spent:
-                break
-        if self._ready.by_lane:
-            self._fill_others(now)
+        if not self._stopping and self._settler.stuck is None:
+            self._dispatching.run(self._loop.time())
 
-    def _usable(self, lanes: Sequence[Lane], now: float) -> Lane | None:
-        """The first of ``lanes`` that may have mail now; what is to be done about the others is done."""
-        planned = self._plan(lanes, now)
-        for index in planned.probe:
-            lanes[index].probe()
-        if planned.wake_at is not None:
-            self._alarm.set(planned.wake_at)
-        return None if planned.use is None else lanes[planned.use]
-
-    @staticmethod
-    def _plan(lanes: Sequence[Lane], now: float) -> Plan:
-        spent = {n: lane.permits.free_at() for n, lane in enumerate(lanes) if lane.permits and lane.permits.is_spent}
-        return plan([lane.circuit for lane in lanes], now, spent)
-
-    def _fill_others(self, now: float) -> None:
-        """What only some upstreams can have waits for these, be they down."""
-        lanes = {lane.name: lane for lane in self.lanes}
-        for name, queue in list(self._ready.by_lane.items()):
-            if self._usable([lanes[name]], now) is not None:
-                self._fill(lanes[name], queue, now)
-            if lanes[name].is_spent or not lanes[name].circuit.closed:
-                self._expiry.look(now)
-        self._ready.tidy()
-
-    def _fill(self, lane: Lane, queue: deque[Item], now: float) -> None:
-        behind = 0
-        permits = lane.permits
-        wall = self._clock.now()
-        while queue:
-            if self._expiry.is_over(queue[0], wall):
-                self._expiry.expire(queue.popleft())
-                continue
-            where = lane.place
-            if where is Place.NOWHERE:
-                break
-            if self.signing.prefix(queue[0], lane.name) is None:
-                self.signing.begin(queue.popleft(), lane.name)
-                continue
-            room = lane.max_recipients
-            if permits is not None:
-                room = permits.recipients(min(room, len(queue[0].message.envelope.recipients)))
-                if not room:
-                    # Another connection is of no use for what is at its limit, or waits for the disk.
-                    if behind:
-                        lane.grow(behind)
-                    return
-            behind += where is Place.CHAINED
-            item = queue.popleft()
-            rest = item.split(room)
-            if rest is not None:
-                queue.appendleft(rest)
-            if permits is not None:
-                item.permit = permits.take(len(item.message.envelope.recipients))
-            self._begin(lane, item, now)
-        demand = behind + (len(queue) if permits is None else permits.connections(len(queue)))
-        if demand:
-            lane.grow(demand)
-
-    def _begin(self, lane: Lane, item: Item, now: float) -> None:
+    def _begin(self, lane: Lane, item: Item, now: float, where: Place) -> None:
         read_part = None if item.content is not None else partial(self._spool.content, item.number)
-        begins = before_content(self._spool, item.message, lane.upstream.destination, lane.limits.in_doubt)
+        to = lane.upstream.destination
+        begins = before_content(self._spool, self._clock, item.message, to, lane.limits.in_doubt)
         prefix = idempotency_field(lane.limits.idempotency_header, item.message, item.content)
         prefix += self.signing.prefix(item, lane.name) or b""
         request = DeliveryRequest(item.message, item.content, item.parts, read_part, prefix, before_content=begins)
         item.request = request
         item.begun = now
         self._flying[id(request)] = item
+        self._suspects.begun(item.number, now)
         try:
-            lane.begin(request)
+            lane.begin(request, where)
         except Exception:  # noqa: BLE001
             # A bug of ours must neither stop the others nor be tried in a loop: an attempt of this message.
             _log.exception("message %s can't be begun", item.message.queue_id)
@@ -236,14 +200,12 @@ class Engine:
             self._settle(item, outcomes, lane, Finished(request, outcomes, lane.upstream.destination))
 
     def _signed(self, item: Item, upstream: str) -> None:
-        if any(lane.name == upstream for lane in self.lanes):
-            self._ready.put_back(item, upstream)
-            self._dispatch()
-        else:
-            self._take([item])
+        item.signed_for = upstream
+        self._dispatch()
 
     def _unsent(self, item: Item, outcome: Outcome) -> None:
-        self._settler.put(Ended(item, [outcome] * len(item.message.envelope.recipients), HERE))
+        if self._ready.without(lambda each: each is item):  # else somebody took it back
+            self._settler.put(Ended(item, [outcome] * len(item.message.envelope.recipients), HERE))
 
     def permits_came(self) -> None:
         """Permits that a limit had left are written, and so of use."""
@@ -253,11 +215,13 @@ class Engine:
     def finished(self, lane: Lane, finished: Finished) -> None:
         """A request has its outcomes: settle what is decided, put back what cost nothing."""
         item = self._flying.pop(id(finished.request))
-        item.landed(content_sent=finished.content_sent)
         outcomes = finished.outcomes
-        if outcomes[0].unfit and (successor := self._successor(lane, item)) is not None:
+        deferred = outcomes[0].verdict is Verdict.DEFERRED and outcomes[0].reply is not None
+        item.landed(content_sent=finished.content_sent, deferred=deferred)
+        if outcomes[0].unfit and (successor := next_fit(self._ready.lanes_of(item), lane, item)) is not None:
+            self._suspects.recorded(item.number, survived=False)
             item.unfit |= {lane.name}
-            self._ready.add_for(successor.name, item)
+            self._ready.add_for(successor, item)
         else:
             self._conclude(lane, item, finished)
         if self._stopping:
@@ -277,24 +241,15 @@ class Engine:
             kept.octets = 0  # the part that goes on carries the weight
             self._settle(kept, [o for o in outcomes if not costs_nothing(o)], lane, finished)
             item = item.only(again)
-        item.tries += any(broke(outcome) for outcome in outcomes)
-        if lane in self.lanes:
-            self._ready.put_back(item, lane.name)
         else:
-            item.unfit = frozenset()  # the route is another one now
-            self._take([item])
-
-    def _successor(self, lane: Lane, item: Item) -> Lane | None:
-        """The next upstream of the route that may have what ``lane`` can't; none where the application named this."""
-        if item.message.upstream == lane.name:
-            return None
-        names = [each.name for each in self.lanes]
-        behind = self.lanes[names.index(lane.name) + 1 :] if lane.name in names else []
-        return next((each for each in behind if each.name not in item.unfit), None)
+            self._suspects.recorded(item.number, survived=False)
+        item.tries += any(broke(outcome) for outcome in outcomes)
+        self._ready.put_back(item)
 
     def changed(self, lane: Lane) -> None:
         """A lane may take more, or less."""
-        del lane
+        if self.watch is not None and lane.limits.authenticates:
+            self.watch(lane)
         self._dispatch()
 
     def trouble(self, lane: Lane, outcome: Outcome) -> None:
@@ -318,21 +273,30 @@ class Engine:
     def committed(self, ended: Sequence[Ended], next_due: float | None) -> None:
         """These are recorded: their room is free, what was deferred falls due then."""
         for each in ended:
+            self._suspects.recorded(each.item.number)
             if each.item.octets:
-                self._window.free(each.item.octets)
+                self._window.free(each.item.octets, each.item.turn)
+        if self.braking is not None and self.braking.counted(ended):
+            self._hold(self._ready.without(self.braking.stops), self.braking)
         if next_due is not None:
             self._supply.due_at(next_due)
         self._supply.room_grew()
         self._dispatch()
 
     # -- operators --------------------------------------------------------------------------------------------------
+    def upstreams_of(self, item: Item) -> list[str]:
+        """Names of the upstreams of an item's route."""
+        return [lane.name for lane in self._ready.lanes_of(item)]
+
     @property
     def preferred(self) -> Lane | None:
-        """The lane that takes waiting mail now."""
-        now = self._loop.time()
-        planned = self._plan(self.lanes, now)
-        use = plan([lane.circuit for lane in self.lanes], now).use if planned.use is None else planned.use
-        return None if use is None else self.lanes[use]
+        """The lane that takes waiting mail of the default route now."""
+        return self._dispatching.preferred(self._ready.lanes_of(None), self._loop.time())
+
+    def lanes_for(self, number: int) -> tuple[Sequence[Lane], Lane | None]:
+        """The lanes of a waiting message's route, and the one that would take it now."""
+        lanes = self._ready.lanes_of(next((item for item in self._ready if item.number == number), None))
+        return lanes, self._dispatching.preferred(lanes, self._loop.time())
 
     @property
     def in_flight(self) -> frozenset[int]:
@@ -360,12 +324,27 @@ class Engine:
         """Fail what waits or is held of these messages, as an operator's decision, with a bounce; how many messages."""
         return await self._withdrawal.fail(numbers, outcome)
 
+    @property
+    def has_backlog(self) -> bool:
+        """Whether mail waits in the spool that has no room in memory."""
+        return self._supply.has_backlog
+
+    async def expire(self, numbers: Sequence[int]) -> None:
+        """Expire those of these messages that wait in the spool and whose lifetime is over."""
+        for each in await self._spool.lease(numbers):
+            item = self._supply.leased(each)
+            if self._expiry.is_over(item, self._clock.now()):
+                self._expiry.expire(item)
+            else:
+                self._take([item])
+
     # -- the end ----------------------------------------------------------------------------------------------------
     async def stop(self, grace: float) -> None:
         """Begin nothing more; wait up to ``grace`` seconds for what is in flight, break off the rest, record all."""
         self._stopping = True
         self._supply.stop()
         self._alarm.stop()
+        self.signing.stop()
         for lane in (*self.lanes, *self._retiring):
             lane.retire()
         if self._flying:
@@ -386,3 +365,4 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._suspects.close()

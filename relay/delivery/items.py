@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING
 
 from relay.delivery.permits import Permit
 from relay.mail import Message
-from relay.spool import PART_SIZE
+from relay.spool import ORDINARY, PART_SIZE
 from relay.upstream import DeliveryRequest
 
-MAX_MESSAGES: Final = 2000
-"""Messages held under lease at a time; all others stay in the spool."""
-MAX_OCTETS: Final = 32_000_000
-"""Octets of content held with them. Larger messages are read part by part and count nothing here."""
+if TYPE_CHECKING:
+    from relay.delivery.ready import Way
 
 
 @dataclass(slots=True, eq=False)
@@ -22,8 +20,9 @@ class Item:
 
     ``active`` is monotonic seconds when the queue took it, ``waited`` the seconds from its arrival to then. ``tries``
     counts sessions that broke under it without an attempt being charged. ``octets`` is what it counts in the window (0
-    for a part that was split off). ``unfit`` names upstreams whose server can't have it. ``begun``,
-    ``request`` and ``permit`` belong to the session that has it now.
+    for a part that was split off), among those of its ``turn``. ``unfit`` names upstreams whose server can't have it,
+    ``signed_for`` the one that it was signed for last; ``way`` is where it waits. ``begun``, ``request`` and ``permit``
+    belong to the session that has it now.
     """
 
     message: Message
@@ -33,22 +32,25 @@ class Item:
     active: float
     waited: float
     octets: int
+    turn: int = ORDINARY
     tries: int = 0
     begun: float = 0.0
     request: DeliveryRequest | None = None
     unfit: frozenset[str] = frozenset()
     permit: Permit | None = None
+    signed_for: str = ""
+    way: Way | None = None
 
     @property
     def number(self) -> int:
         """The queue number."""
         return self.message.number
 
-    def landed(self, *, content_sent: bool) -> None:
+    def landed(self, *, content_sent: bool, deferred: bool = False) -> None:
         """No session has it any more."""
         self.request = None
         if self.permit is not None:
-            self.permit.ended(content_sent=content_sent)
+            self.permit.ended(content_sent=content_sent, deferred=deferred)
             self.permit = None
 
     def split(self, limit: int) -> Item | None:
@@ -67,34 +69,6 @@ class Item:
         kept = tuple(envelope.recipients[position] for position in positions)
         message = replace(self.message, envelope=replace(envelope, recipients=kept))
         return replace(self, message=message)
-
-
-@dataclass(slots=True)
-class Window:
-    """Room for items: counts messages and octets, so that a backlog stays on disk."""
-
-    max_messages: int = MAX_MESSAGES
-    max_octets: int = MAX_OCTETS
-    messages: int = 0
-    octets: int = 0
-
-    def reserve(self, octets: int) -> bool:
-        """Take room for one message, or say no."""
-        if self.messages >= self.max_messages or self.octets + octets > self.max_octets:
-            return False
-        self.messages += 1
-        self.octets += octets
-        return True
-
-    def free(self, octets: int, messages: int = 1) -> None:
-        """Give room back."""
-        self.messages -= messages
-        self.octets -= octets
-
-    @property
-    def room(self) -> tuple[int, int]:
-        """Messages and octets that fit still."""
-        return max(0, self.max_messages - self.messages), max(0, self.max_octets - self.octets)
 
 
 def weight(size: int) -> int:

@@ -15,8 +15,12 @@ from datetime import datetime
 from typing import Final, Literal, Protocol
 
 from relay.delivery.backoff import Circuit
+from relay.delivery.learning import Refusal
+from relay.delivery.pacing import Paced
 from relay.delivery.permits import Permits
 from relay.delivery.pool import Place, PoolView, place, to_open
+from relay.delivery.regulator import Regulator
+from relay.delivery.speed import Speed
 from relay.outcome import Outcome, Scope, Trouble, Verdict, unavailable
 from relay.settings import InDoubt
 from relay.upstream import DeliveryRequest, Finished, Session, Upstream, UpstreamUnavailable
@@ -24,8 +28,6 @@ from relay.upstream import DeliveryRequest, Finished, Session, Upstream, Upstrea
 _log = logging.getLogger(__name__)
 _PROBING: Final = float("inf")
 """``retry_at`` while a probe is under way: a connection, or the one message of a trial."""
-CROWDED: Final = 60.0
-"""Seconds that no more connections are opened than there were when the upstream said that they are too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class LaneLimits:
     """What one upstream is given at a time, and what becomes of mail that it leaves in doubt.
 
     ``authenticates``: each connection is a login. ``idempotency_header`` is the field that names a message to it.
+    ``cycle`` messages go to it before a rotating route goes on; ``reserve`` of its connections is for urgent mail.
     """
 
     max_connections: int
@@ -40,6 +43,8 @@ class LaneLimits:
     in_doubt: InDoubt = "retry"
     authenticates: bool = False
     idempotency_header: str = ""
+    cycle: int = 50
+    reserve: float = 0.0
 
 
 class LaneOwner(Protocol):
@@ -76,13 +81,15 @@ class Lane:
         self.upstream = upstream
         self.limits = limits
         self.max_recipients = limits.max_recipients
-        self.permits: Permits | None = None
+        self.permits: Permits | Paced | None = None
+        self.regulator = Regulator(upstream.name, wall=wall)
         self.circuit = Circuit()
         self.last_error: str | None = None
         self._owner = owner
         self._chance = chance
         self._wall = wall
         self._loop = asyncio.get_running_loop()
+        self.speed = Speed(self._loop.time())
         self._sessions: dict[Session, bool] = {}  # whether a request got an answer there
         self._idle: list[Session] = []
         self._chainable: deque[Session] = deque()
@@ -90,8 +97,6 @@ class Lane:
         self._fruitless = 0  # sessions running that ended in trouble before any answer
         self._trial: DeliveryRequest | None = None
         self._told: Outcome | None = None  # the refusal that was heard last
-        self._ceiling = limits.max_connections
-        self._crowded_until = 0.0
         self._closing = False
 
     @property
@@ -100,20 +105,20 @@ class Lane:
         return self.upstream.name
 
     @property
-    def state(self) -> Literal["up", "down", "paused"]:
-        """``up``, ``down`` or ``paused``, as ``relay status`` shows it."""
+    def state(self) -> Literal["up", "down", "paused", "backoff"]:
+        """``up``, ``down``, ``paused`` or ``backoff``, as ``relay status`` shows it."""
         if self.circuit.trouble is not None:
             return "paused"
-        return "up" if self.circuit.closed else "down"
+        if not self.circuit.closed:
+            return "down"
+        return "backoff" if self.regulator.is_slowed else "up"
 
     @property
     def condition(self) -> str:
         """The state in words, with why and until when where it pauses."""
         retry_at, trouble = self.circuit.retry_at, self.circuit.trouble
         if trouble is None:
-            if self._loop.time() < self._crowded_until:
-                return f"{self.state} with no more than {self._ceiling} connections for {CROWDED:g} s"
-            return self.state
+            return self.regulator.condition if self.state == "backoff" else self.state
         if retry_at is None or retry_at == _PROBING:
             return f"paused ({trouble}), being tried"
         if retry_at <= self._loop.time():
@@ -123,7 +128,9 @@ class Lane:
 
     @property
     def explanation(self) -> str | None:
-        """What was last wrong; while it pauses with why and until when."""
+        """What was last wrong; while it pauses with why and until when, while it is slowed down to what."""
+        if self.circuit.trouble is None and (learned := self.regulator.learned) is not None:
+            return learned.text if self.circuit.closed else f"{self.last_error}; {learned.text}"
         return f"{self.condition}: {self.last_error}" if self.circuit.trouble is not None else self.last_error
 
     @property
@@ -137,14 +144,13 @@ class Lane:
         return sum(session.in_flight for session in self._sessions)
 
     # -- giving it work ---------------------------------------------------------------------------------------------
-    @property
-    def place(self) -> Place:
+    def place_for(self, *, urgent: bool = False) -> Place:
         """Where the next request would go; while one message is on trial no other one does."""
-        return place(self._view()) if self.circuit.closed else Place.NOWHERE
+        return place(self._view(urgent=urgent)) if self.circuit.closed else Place.NOWHERE
 
-    def begin(self, request: DeliveryRequest) -> None:
-        """Hand ``request`` to a session; only where :attr:`place` is somewhere."""
-        session = self._idle.pop() if self._idle else self._chainable.popleft()
+    def begin(self, request: DeliveryRequest, where: Place = Place.IDLE) -> None:
+        """Hand ``request`` to a session; only ``where`` :meth:`place_for` says."""
+        session = self._idle.pop() if self._idle and where is Place.IDLE else self._chainable.popleft()
         try:
             session.begin(request)
         finally:
@@ -154,20 +160,26 @@ class Lane:
             self.circuit = replace(self.circuit, retry_at=_PROBING)
             self._loop.call_soon(self._owner.changed, self)  # the others need not wait for it
 
-    def grow(self, demand: int) -> None:
+    def grow(self, demand: int, *, urgent: bool = False) -> None:
         """Open sessions for ``demand`` requests that found none."""
-        if self._closing or not self.circuit.closed:
+        if not demand or self._closing or not self.circuit.closed:
             return
-        count = to_open(self._view(), 1 if self.circuit.on_trial else demand)
+        count = to_open(self._view(urgent=urgent), 1 if self.circuit.on_trial else demand)
         if self.limits.authenticates:
             count = min(count, self._logins())
         for _ in range(count):
             self._connects.add(self._loop.create_task(self._connect()))
 
-    @property
-    def is_spent(self) -> bool:
+    def forbids(self, *, urgent: bool = False) -> bool:
         """Whether a limit of ours forbids it another message now."""
-        return self.permits is not None and self.permits.is_spent
+        return self.permits is not None and self.permits.forbids(urgent=urgent)
+
+    @property
+    def free(self) -> float:
+        """The share of it that is unused now: of its limits, and of its connections where it has none."""
+        if self.permits is not None:
+            return self.permits.free
+        return 1 - self.in_flight / (self.in_flight + self.limits.max_connections)
 
     def _logins(self) -> int:
         """Logins that may be begun: one until it has succeeded, then as many as may fail at the same time."""
@@ -205,11 +217,12 @@ class Lane:
         for session in list(self._sessions):
             session.abort(why)
 
-    def _view(self) -> PoolView:
+    def _view(self, *, urgent: bool = True) -> PoolView:
         most = self.limits.max_connections
-        if self._crowded_until and self._loop.time() < self._crowded_until:
-            most = min(most, self._ceiling)
-        return PoolView(len(self._idle), len(self._chainable), len(self._sessions), len(self._connects), most)
+        if self.regulator.is_crowded:
+            most = self.regulator.most(most, self._loop.time())
+        reserved = 0 if urgent else int(most * self.limits.reserve)
+        return PoolView(len(self._idle), len(self._chainable), len(self._sessions), len(self._connects), most, reserved)
 
     def _file(self, session: Session) -> None:
         """Put a session where its next request finds it; it stands in neither list before."""
@@ -236,6 +249,8 @@ class Lane:
         # No longer counted as connecting before anybody is told that there is a session.
         self._connects.discard(task)
         self._sessions[session] = False
+        if self.regulator.is_crowded:
+            self.regulator.opened(len(self._sessions), self.limits.max_connections, self._loop.time())
         # The server's word, as its latest session has it.
         self.max_recipients = min(self.limits.max_recipients, session.max_recipients or self.limits.max_recipients)
         if self._closing:
@@ -251,16 +266,16 @@ class Lane:
         self._file(session)
         self._owner.changed(self)
 
-    def _fail(self, outcome: Outcome, others: int) -> None:
-        """``others`` counts the sessions that are not concerned."""
+    def _fail(self, outcome: Outcome, others: int, begun: float | None = None) -> None:
+        """``others`` counts the sessions that are not concerned; ``begun`` is when what was refused began."""
         self.last_error = outcome.detail
         now = self._loop.time()
-        if outcome.trouble is Trouble.CONNECTIONS and others:
-            if self.circuit.retry_at == _PROBING and self._trial is None:
-                self.circuit = self.circuit.reopened()
-            if now >= self._crowded_until or self._ceiling > others:
-                self._ceiling, self._crowded_until = others, now + CROWDED
+        if outcome.trouble is Trouble.CONNECTIONS and (others or self._connects):
+            self._reopen()
+            if self.regulator.too_many(outcome, others, now):
                 self._owner.trouble(self, outcome)
+        elif outcome.trouble is Trouble.RATE and self._slows(outcome, begun, now):
+            self._reopen()
         elif self.circuit.closed or self.circuit.retry_at == _PROBING:
             wait = outcome.wait if outcome.until is None else outcome.until - self._wall()
             self.circuit = self.circuit.failed(now, self._chance(), outcome.trouble, wait)
@@ -271,6 +286,27 @@ class Lane:
             self.circuit = self.circuit.login_refused(now)
         self._owner.changed(self)
 
+    def _slows(self, outcome: Outcome, begun: float | None, now: float) -> bool:
+        """Go on more slowly; no where nothing goes at all, or where the upstream says for how long."""
+        refusal = self.regulator.too_fast(outcome, begun, now)
+        self._regulate()
+        return refusal is Refusal.OLD or (refusal is Refusal.LOWERED and outcome.wait is None and outcome.until is None)
+
+    def _reopen(self) -> None:
+        if self.circuit.retry_at == _PROBING and self._trial is None:
+            self.circuit = self.circuit.reopened()
+
+    def _regulate(self) -> None:
+        """Have what is learned asked before something is begun, for as long as there is something."""
+        before, self.permits = self.permits, self.regulator.permits(self.permits)
+        if isinstance(before, Paced) and not self.regulator.is_slowed:
+            self._owner.recovered(self)
+
+    def taught(self, regulator: Regulator) -> None:
+        """Begin with what is known of the upstream."""
+        self.regulator = regulator
+        self._regulate()
+
     # -- SessionObserver --------------------------------------------------------------------------------------------
     def finished(self, session: Session, finished: Finished) -> None:
         """A request has all its outcomes."""
@@ -280,6 +316,7 @@ class Lane:
             if session in self._sessions:  # an ended one may still tell of what it could not have
                 self._sessions[session] = True
             self._fruitless = 0
+            self.speed.answered(session, self._loop.time(), finished.transmission)
         self._refile(session)
         self._owner.finished(self, finished)
 
@@ -291,8 +328,17 @@ class Lane:
             self._trial = None
         if refusal is not None:
             self._told = refusal
-            self._fail(refusal, len(self._sessions.keys() - {session}))
-        elif self.circuit.failures and (self.circuit.closed or self.circuit.retry_at == _PROBING):
+            begun = self._loop.time() - finished.transmission
+            self._fail(refusal, len(self._sessions.keys() - {session}), begun)
+            return
+        if finished.outcomes[0].scope is not Scope.SESSION:
+            now = self._loop.time()
+            self.regulator.took(len(finished.outcomes), now)
+            if self.regulator.tempo.pace is not None or isinstance(self.permits, Paced):
+                self._regulate()
+                if self._told and self.circuit.closed and self.regulator.is_worth_telling(now):
+                    self._owner.trouble(self, self._told)
+        if self.circuit.failures and (self.circuit.closed or self.circuit.retry_at == _PROBING):
             if self.circuit.trouble is None:
                 proof = self.circuit.closed and any(_is_own(o) for o in finished.outcomes)
             else:
@@ -312,6 +358,7 @@ class Lane:
         """The session is over, without trouble where ``why`` is None."""
         self._unfile(session)
         answered = self._sessions.pop(session, True)
+        self.speed.ended(session)
         news = why is not None and why is not self._told and not self._closing
         if why is not None and news and self._is_upstreams_trouble(session, why, answered=answered):
             self._fail(why, len(self._sessions))

@@ -14,6 +14,7 @@ from typing import Final
 
 from relay.clock import BootClock, Clock
 from relay.delivery.quota.ledger import Kept, Ledger, Use
+from relay.delivery.warmup import is_held_by, limits_on, until_midnight
 from relay.settings import UpstreamSettings
 from relay.spool import QuotaRecord, Spool, SpoolBroken, SpoolError
 
@@ -25,15 +26,16 @@ QUIET: Final = 1.0
 class Permit:
     """The right to one transaction; to be ended once."""
 
-    __slots__ = ("_permits", "_units")
+    __slots__ = ("_permits", "_since", "_units")
 
-    def __init__(self, permits: Permits, units: int) -> None:
+    def __init__(self, permits: Permits, units: int, since: float) -> None:
         self._permits = permits
         self._units = units
+        self._since = since
 
-    def ended(self, *, content_sent: bool) -> None:
+    def ended(self, *, content_sent: bool, deferred: bool = False) -> None:
         """The transaction is over: the permit leaves the window, or is free at once where no content was sent."""
-        self._permits.ended(self._units, content_sent=content_sent)
+        self._permits.ended(self._units, self._since, content_sent=content_sent, deferred=deferred)
 
 
 class Permits:
@@ -53,6 +55,9 @@ class Permits:
         self._urgent = False
         self._timer: asyncio.TimerHandle | None = None
         self._stuck = False
+        self._held = 0 if kept is None else kept.held
+        self._tried = self._deferred = 0  # today
+        self._midnight: asyncio.TimerHandle | None = None
         self.configure(settings)
         if kept is not None:
             found = Kept(kept.granted, kept.boot, kept.at, kept.wall, kept.windows)
@@ -60,19 +65,40 @@ class Permits:
 
     def configure(self, settings: UpstreamSettings) -> None:
         """Hold to these limits from now on."""
+        self._settings = settings
         self.by_recipient = settings.limit_unit == "recipients"
+        if self._midnight is not None:
+            self._midnight.cancel()
+            self._midnight = None
+        limits = settings.limits
+        if settings.warmup is not None:
+            today = datetime.fromtimestamp(self._quotas.clock.now()).astimezone()
+            limits = limits_on(limits, settings.warmup, self._held, today)
+            self._midnight = self._loop.call_later(until_midnight(today), self._next_day)
         self._ledger.configure(
-            settings.limits, now=self._clock.boottime(), even=settings.pacing == "even", pause=settings.pause
+            limits,
+            now=self._clock.boottime(),
+            even=settings.pacing == "even",
+            pause=settings.pause,
+            reserve=settings.reserve,
         )
 
+    def _next_day(self) -> None:
+        self._held += is_held_by(self._tried, self._deferred)
+        self._tried = self._deferred = 0
+        self.configure(self._settings)
+        if self._writing is None:
+            self._writing = self._loop.create_task(self._write())
+        self._came()
+
     # -- taking -----------------------------------------------------------------------------------------------------
-    def recipients(self, wanted: int) -> int:
+    def recipients(self, wanted: int, *, urgent: bool = False) -> int:
         """How many of ``wanted`` recipients a transaction may have now: none, all, or what a limit has left of them.
 
         Where only the disk is behind it is none: that is seen to, and ``came`` is called.
         """
         ledger = self._ledger
-        room = ledger.room(self._clock.boottime())
+        room = ledger.room(self._clock.boottime(), urgent=urgent)
         if not room:
             return 0
         units = min(room, wanted) if self.by_recipient else 1
@@ -82,33 +108,47 @@ class Permits:
             return 0
         return units if self.by_recipient else wanted
 
-    def connections(self, wanted: int) -> int:
+    def connections(self, wanted: int, *, urgent: bool = False) -> int:
         """How many of ``wanted`` transactions might start now, each with one recipient."""
-        return min(wanted, self._ledger.room(self._clock.boottime()))
+        return min(wanted, self._ledger.room(self._clock.boottime(), urgent=urgent))
 
     @property
     def is_spent(self) -> bool:
-        """Whether a limit, the pace or a pause forbids another transaction now."""
-        return not self._ledger.room(self._clock.boottime())
+        """Whether a limit, the pace or a pause forbids another transaction now, but for what is reserved."""
+        return self.forbids()
 
-    def free_at(self) -> float:
+    def forbids(self, *, urgent: bool = False) -> bool:
+        """Whether a limit, the pace or a pause forbids another transaction now; ``urgent`` may use what is reserved."""
+        return not self._ledger.room(self._clock.boottime(), urgent=urgent)
+
+    @property
+    def free(self) -> float:
+        """The share of the limit nearest to its end that is left now: 1.0 where nothing is used."""
+        now = self._clock.boottime()
+        return min((use.left / use.limit.count for use in self._ledger.uses(now)), default=1.0)
+
+    def free_at(self, *, urgent: bool = False) -> float:
         """When the next one may start, in loop time; infinity: not before one in flight is answered."""
         now = self._clock.boottime()
-        free_at = self._ledger.free_at(now)
+        free_at = self._ledger.free_at(now, urgent=urgent)
         return float("inf") if free_at is None else self._loop.time() + free_at - now
 
     def take(self, recipients: int) -> Permit:
         """A transaction with so many recipients starts."""
         units = recipients if self.by_recipient else 1
-        self._ledger.take(units, self._clock.boottime())
+        now = self._clock.boottime()
+        self._ledger.take(units, now)
         if self._ledger.is_short:
             self._want(1)  # ahead, so that nothing waits for the disk when the next one is free
-        return Permit(self, units)
+        return Permit(self, units, now)
 
-    def ended(self, units: int, *, content_sent: bool) -> None:
-        """A transaction is over."""
+    def ended(self, units: int, since: float, *, content_sent: bool, deferred: bool = False) -> None:
+        """A transaction that started at ``since`` is over; ``deferred``: the upstream said so."""
+        self._tried += 1
+        self._deferred += deferred
         if content_sent:
-            self._ledger.answered(units, self._clock.boottime())
+            now = self._clock.boottime()
+            self._ledger.answered(units, now, now - since)
             if self._timer is None:
                 self._timer = self._loop.call_later(QUIET, self._quiet)
         else:
@@ -121,6 +161,20 @@ class Permits:
         for use in self._ledger.uses(now):
             free_at = now + use.limit.window if use.free_at is None else use.free_at
             yield use, wall + free_at - now
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it counts on for a limit that was taken away and may come back."""
+        return self._ledger.remembers(self._clock.boottime())
+
+    @property
+    def held(self) -> int:
+        """Days for which a warm-up was held up."""
+        return self._held
+
+    def rehearsal(self) -> Ledger:
+        """A copy of the ledger as it stands, for a simulated clock."""
+        return self._ledger.copy()
 
     @property
     def explanation(self) -> str:
@@ -158,6 +212,7 @@ class Permits:
             writing.windows,
             writing.anew,
             writing.oldest,
+            self._held,
         )
         try:
             await self._quotas.spool.record_quota(record, lazy=lazy)
@@ -182,8 +237,9 @@ class Permits:
 
     async def close(self) -> None:
         """Write what is known; nothing is taken any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._midnight):
+            if timer is not None:
+                timer.cancel()
         while self._writing is not None:
             await self._writing
         self._ledger.close()
@@ -210,12 +266,16 @@ class Quotas:
         permits = self._permits.get(settings.name)
         if permits is not None:
             permits.configure(settings)
-        elif settings.limits or settings.pause is not None:
+        elif _has_limits(settings):
             permits = Permits(settings, self._kept.get(settings.name), self, self._came)
             self._permits[settings.name] = permits
-        return permits if settings.limits or settings.pause is not None else None
+        return permits if permits is not None and (_has_limits(settings) or permits.remembers) else None
 
     async def close(self) -> None:
         """Write all that is known."""
         for permits in self._permits.values():
             await permits.close()
+
+
+def _has_limits(settings: UpstreamSettings) -> bool:
+    return bool(settings.limits) or settings.pause is not None or settings.warmup is not None

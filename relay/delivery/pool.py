@@ -21,22 +21,28 @@ class Place(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """Sessions of one upstream, counted."""
+    """Sessions of one upstream, counted; ``reserved`` of the maximum are not for the mail that it is about."""
 
     idle: int
     chainable: int
     open: int
     connecting: int
     maximum: int
+    reserved: int = 0
 
 
 def place(view: PoolView) -> Place:
     """Where the next request goes now."""
-    if view.idle:
+    if not view.reserved:
+        if view.idle:
+            return Place.IDLE
+        return Place.CHAINED if view.chainable else Place.NOWHERE
+    spare = view.maximum - view.reserved - (view.open - view.idle)
+    if view.idle and spare > 0:
         return Place.IDLE
-    return Place.CHAINED if view.chainable else Place.NOWHERE
+    return Place.CHAINED if view.chainable and spare >= 0 else Place.NOWHERE
 
 
 def to_open(view: PoolView, demand: int) -> int:
     """How many sessions to open for ``demand`` requests that have no session of their own."""
-    return max(0, min(view.maximum - view.open - view.connecting, demand - view.connecting))
+    return max(0, min(view.maximum - view.reserved - view.open - view.connecting, demand - view.connecting))

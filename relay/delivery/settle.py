@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from relay.bounce import RecipientReport, wants
@@ -56,13 +56,16 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An item with one outcome per recipient of its envelope. ``by_operator``: it was decided, not tried."""
+    """An item with one outcome per recipient of its envelope. ``by_operator``: it was decided, not tried. ``held``: it
+    was not tried either, and waits for an operator.
+    """
 
     item: Item
     outcomes: Sequence[Outcome]
     attempt: Attempt
     status: Status | None = None
     by_operator: bool = False
+    held: bool = False
 
 
 def settled(
@@ -73,17 +76,18 @@ def settled(
     due: float,
     *,
     dead: bool = False,
+    stopped: bool = False,
 ) -> Settled:
     """The row of one recipient after ``outcome``; ``due`` is used where it was deferred. ``dead``: it failed and nobody
-    can be told, so an operator has it.
+    can be told, so an operator has it. ``stopped``: nothing was tried, and an operator has it.
     """
-    held = dead or is_held(outcome, attempt.in_doubt)
+    held = dead or stopped or is_held(outcome, attempt.in_doubt)
     state = RecipientState.HELD if held else _STATE[outcome.verdict]
     return Settled(
         n=recipient.n,
         address=recipient.address,
         state=state,
-        attempts=recipient.attempts + 1,
+        attempts=recipient.attempts + (not stopped),
         due=due if state is RecipientState.WAITING else None,
         upstream=attempt.upstream,
         relay=attempt.relay,
@@ -109,6 +113,40 @@ def expires(message: Message, settings: QueueSettings) -> float:
     return end if message.not_after is None else min(end, message.not_after)
 
 
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What is to be told of a settlement once it is recorded; ``dead``: nobody can be told of a failure."""
+
+    ended: Ended
+    outcomes: Sequence[Outcome]
+    notifications: Sequence[tuple[Notification, Arrival]]
+    dead: bool
+
+    def events(self, now: float) -> Iterator[Event]:
+        """It was recorded by ``now``."""
+        attempt, message, status = self.ended.attempt, self.ended.item.message, self.ended.status
+        if status is Status.EXPIRED:
+            yield Expired(now, message.queue_id, message.envelope.sender)
+        for recipient, outcome in zip(message.envelope.recipients, self.outcomes, strict=True):
+            yield Attempted(
+                now,
+                message.queue_id,
+                recipient.address,
+                attempt.upstream,
+                attempt.relay,
+                status or _STATUS[outcome.verdict],
+                outcome.dsn,
+                outcome.detail,
+                attempt.delays,
+                attempt.conn_use,
+                outcome.in_doubt,
+            )
+        if self.dead:
+            yield Notice(now, "bounce", f"{message.queue_id}: {_DEAD}", warning=True)
+        for kind, arrival in self.notifications:
+            yield from told(kind, arrival, now)
+
+
 class SettlerOwner(Protocol):
     """The engine, as the settler sees it."""
 
@@ -127,6 +165,7 @@ class Settler:
         clock: Clock,
         emit: Emit,
         owner: SettlerOwner,
+        portion: Callable[[], int],
         *,
         reporter: str,
         chance: Callable[[], float],
@@ -136,6 +175,7 @@ class Settler:
         self._clock = clock
         self._emit = emit
         self._owner = owner
+        self._portion = portion
         self._notifier = Notifier(spool, reporter)
         self._chance = chance
         self._waiting: list[Ended] = []
@@ -160,29 +200,32 @@ class Settler:
         while True:
             await self._bell.wait()
             self._bell.clear()
-            batch, self._waiting = self._waiting, []
+            most = self._portion()
+            batch, self._waiting = self._waiting[:most], self._waiting[most:]
             if batch:
                 await self._record(batch)
-            if not self._waiting:
+            if self._waiting:
+                self._bell.set()
+            else:
                 self._idle.set()
 
     async def _record(self, batch: list[Ended]) -> None:
         now = self._clock.now()
         settlements: list[Settlement] = []
-        events: list[list[Event]] = []
+        news: list[_News] = []
         soonest: float | None = None
         for ended in batch:
-            settlement, its_events = await self._settlement(ended, now)
+            settlement, its_news = await self._settlement(ended, now)
             settlements.append(settlement)
-            events.append(its_events)
+            news.append(its_news)
             for each in settlement.recipients:
                 if each.due is not None:
                     soonest = each.due if soonest is None else min(soonest, each.due)
         done = await self._commit(settlements)
         now = self._clock.now()
         reported: set[int] = set()
-        for settlement, its_events in zip(settlements, events, strict=True):
-            for event in its_events:
+        for settlement, its_news in zip(settlements, news, strict=True):
+            for event in its_news.events(now):
                 self._emit(event)
             if settlement.number in done and settlement.number not in reported:
                 reported.add(settlement.number)
@@ -206,13 +249,12 @@ class Settler:
                 self.stuck = None
                 return done
 
-    async def _settlement(self, ended: Ended, now: float) -> tuple[Settlement, list[Event]]:
+    async def _settlement(self, ended: Ended, now: float) -> tuple[Settlement, _News]:
         item, attempt = ended.item, ended.attempt
         message = item.message
         outcomes = [decided(outcome, attempt.in_doubt) for outcome in ended.outcomes]
         end = self.expires(message)
         rows: list[Settled] = []
-        events: list[Event] = []
         dead = False
         for recipient, outcome in zip(message.envelope.recipients, outcomes, strict=True):
             status = ended.status or _STATUS[outcome.verdict]
@@ -221,32 +263,12 @@ class Settler:
                 due = next_due(recipient.attempts + 1, now, end, self.settings.backoff, self._chance())
             # A notification that fails has nobody left to tell, unless it was an operator who failed it.
             dies = message.is_notification and outcome.verdict is Verdict.FAILED and not ended.by_operator
-            rows.append(settled(recipient, outcome, attempt, status, due, dead=dies))
+            rows.append(settled(recipient, outcome, attempt, status, due, dead=dies, stopped=ended.held))
             dead = dead or dies
-            events.append(
-                Attempted(
-                    now,
-                    message.queue_id,
-                    recipient.address,
-                    attempt.upstream,
-                    attempt.relay,
-                    status,
-                    outcome.dsn,
-                    outcome.detail,
-                    attempt.delays,
-                    attempt.conn_use,
-                    outcome.in_doubt,
-                )
-            )
-        if ended.status is Status.EXPIRED:
-            events.insert(0, Expired(now, message.queue_id, message.envelope.sender))
-        if dead:
-            events.append(Notice(now, "bounce", f"{message.queue_id}: {_DEAD}", warning=True))
         notifications = await self._notifications(ended, outcomes, now)
-        for kind, arrival in notifications:
-            events.extend(told(kind, arrival, now))
         bounces = tuple(arrival for _, arrival in notifications)
-        return Settlement(item.number, item.nrcpt, now, tuple(rows), bounces), events
+        settlement = Settlement(item.number, item.nrcpt, now, tuple(rows), bounces)
+        return settlement, _News(ended, outcomes, notifications, dead)
 
     async def _notifications(
         self, ended: Ended, outcomes: Sequence[Outcome], now: float

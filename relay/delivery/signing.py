@@ -2,7 +2,7 @@
 
 They were made at the door for the upstream that most mail takes. What was not (a notification of ours, mail that
 ``relay-sendmail`` put into the spool, a message that goes to an upstream which wants other fields signed) is signed at
-the attempt: it leaves the queue for that moment and comes back to its front.
+the attempt: meanwhile it keeps its place in the queue, and others may overtake it.
 """
 
 from __future__ import annotations
@@ -39,17 +39,19 @@ class Signer(Protocol):
 
 
 class Signing:
-    """``back`` gets an item that was signed for an upstream, ``unsent`` one that can't be sent and why."""
+    """``signed`` gets an item that was signed for an upstream, ``unsent`` one that can't be sent and why. It may have
+    left the queue meanwhile.
+    """
 
     def __init__(
-        self, spool: Spool, back: Callable[[Item, str], None], unsent: Callable[[Item, Outcome], None]
+        self, spool: Spool, signed: Callable[[Item, str], None], unsent: Callable[[Item, Outcome], None]
     ) -> None:
         self._spool = spool
-        self._back = back
+        self._signed = signed
         self._unsent = unsent
         self._signer: Signer | None = None
         self._wants: Mapping[str, UpstreamDkimSettings] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Item, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(_AT_A_TIME)
 
     def configure(self, signer: Signer | None, upstreams: Sequence[UpstreamSettings]) -> None:
@@ -66,10 +68,15 @@ class Signing:
         return b"" if self._signer is None or wants.signatures == 0 else None
 
     def begin(self, item: Item, upstream: str) -> None:
-        """Sign an item that was taken out of the queue."""
-        task = asyncio.get_running_loop().create_task(self._sign(item, upstream))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """Sign an item, unless that is under way."""
+        if item not in self._tasks:
+            self._tasks[item] = asyncio.get_running_loop().create_task(self._sign(item, upstream))
+
+    def stop(self) -> None:
+        """Sign nothing more."""
+        for task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
 
     async def _sign(self, item: Item, upstream: str) -> None:
         try:
@@ -80,13 +87,14 @@ class Signing:
         except Exception as error:  # noqa: BLE001 - a bug of ours is an attempt of this message, not the end of all
             _log.error("message %s can't be signed: %s", item.message.queue_id, type(error).__name__)
             signed = Reply(451, "internal error", "4.3.0")
+        self._tasks.pop(item, None)
         if isinstance(signed, Reply):
             verdict = Verdict.FAILED if signed.code >= 500 else Verdict.DEFERRED
             said = signed.text.removeprefix("Error: ")
             self._unsent(item, Outcome(verdict, Scope.MESSAGE, signed.enhanced or "4.3.0", said))
         else:
             item.message = replace(item.message, signatures=signed)
-            self._back(item, upstream)
+            self._signed(item, upstream)
 
     async def _signatures(self, item: Item, upstream: str) -> Signatures | Reply:
         signer, message = self._signer, item.message

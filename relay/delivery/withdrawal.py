@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from relay.clock import Clock
 from relay.delivery.expiry import HERE
-from relay.delivery.items import Item, Window
+from relay.delivery.fairness import Window
+from relay.delivery.items import Item
 from relay.delivery.ready import Ready
 from relay.delivery.settle import Ended, Settler, returned
 from relay.delivery.supply import Supply
@@ -75,4 +76,4 @@ class Withdrawal:
         await self._spool.settle([returned(item, now) for item in items])
         for item in items:
             if item.octets:
-                self._window.free(item.octets)
+                self._window.free(item.octets, item.turn)

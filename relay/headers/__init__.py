@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from relay.headers.controls import NO_CONTROLS, Controls
 from relay.headers.dates import date_time
-from relay.headers.scanning import header_end
+from relay.headers.scanning import header_end, values_of
 from relay.headers.stamping import MAX_HEADER, Stamped, stamp
 from relay.headers.trace import Trace
 
-__all__ = ["MAX_HEADER", "NO_CONTROLS", "Controls", "Stamped", "Trace", "date_time", "header_end", "stamp"]
+__all__ = ["MAX_HEADER", "NO_CONTROLS", "Controls", "Stamped", "Trace", "date_time", "header_end", "stamp", "values_of"]

@@ -36,9 +36,11 @@ _PRIORITIES: Final = frozenset(Priority)
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What was asked for; ``not_after`` is in Unix seconds. Whether the upstream exists is not known here."""
+    """What was asked for; None: nothing. ``not_after`` is in Unix seconds. Whether the upstream exists is not known
+    here.
+    """
 
-    priority: Priority = Priority.NORMAL
+    priority: Priority | None = None
     upstream: str | None = None
     tag: str | None = None
     not_after: float | None = None
@@ -59,8 +61,8 @@ def read_controls(fields: Iterable[tuple[bytes, bytes]]) -> Controls | Reply:
         text = value.decode("ascii", "replace")
         if given.setdefault(name, text) != text:
             return _refused(name, "given twice")
-    priority = given.get(PRIORITY, "normal").lower()
-    if priority not in _PRIORITIES:
+    priority = given[PRIORITY].lower() if PRIORITY in given else None
+    if priority is not None and priority not in _PRIORITIES:
         return _refused(PRIORITY, "takes urgent, normal or bulk")
     for name, rule in ((UPSTREAM, _UPSTREAM_NAME), (TAG, _TAG), (IDEMPOTENCY_KEY, _KEY)):
         if name in given and rule.fullmatch(given[name]) is None:
@@ -70,7 +72,13 @@ def read_controls(fields: Iterable[tuple[bytes, bytes]]) -> Controls | Reply:
         not_after = parse_date_time(given[NOT_AFTER])
         if not_after is None:
             return _refused(NOT_AFTER, "takes a date as in RFC 5322")
-    return Controls(Priority(priority), given.get(UPSTREAM), given.get(TAG), not_after, given.get(IDEMPOTENCY_KEY))
+    return Controls(
+        None if priority is None else Priority(priority),
+        given.get(UPSTREAM),
+        given.get(TAG),
+        not_after,
+        given.get(IDEMPOTENCY_KEY),
+    )
 
 
 def _refused(name: bytes, why: str) -> Reply:

@@ -60,6 +60,16 @@ def unfolded(value: bytes) -> bytes:
     return _FOLD.sub(b"", value)
 
 
+def values_of(octets: bytes, end: int, names: Iterable[str]) -> dict[str, list[str]]:
+    """The values of the fields with these names (lower case) in a header block that ends at ``end``."""
+    header = octets[:end]
+    values: dict[str, list[str]] = {}
+    for found in finder([name.encode() for name in names]).finditer(header):
+        value = unfolded(header[found.end() : field_end(header, found.end())].strip())
+        values.setdefault(found[1].lower().decode(), []).append(value.decode("utf-8", "replace"))
+    return values
+
+
 def without(header: bytes, spans: Iterable[tuple[int, int]]) -> bytes:
     """``header`` without what stands in ``spans``, which come in order and don't overlap."""
     kept = []

@@ -95,6 +95,8 @@ class Connection(aiosmtpd_smtp.SMTP):
         self._stopping = False
         self._waiting = False
         self._clogged = False
+        self._at_rest = False
+        """Whether the session's task waits for a command."""
         self._since = 0.0
         self._slowness = 0.0
         self._inbox: Inbox
@@ -121,7 +123,13 @@ class Connection(aiosmtpd_smtp.SMTP):
 
     def data_received(self, data: bytes) -> None:
         """The client said something."""
-        self._inbox.feed(data)
+        if not self._at_rest or not self._inbox.is_empty or not self._answered_at_once(data):
+            self._inbox.feed(data)
+
+    def _answered_at_once(self, data: bytes) -> bool:
+        """Answer a command for which nothing must be waited for; False where it is the session's task's."""
+        del data
+        return False
 
     def pause_writing(self) -> None:
         """The client doesn't read what it is sent."""
@@ -208,7 +216,9 @@ class Connection(aiosmtpd_smtp.SMTP):
         """Refuse a connection, an address or a message, and tell the log."""
         self.refuse(reply)
         self._emit(
-            Rejected(self._clock.now(), self.client.peer, command, str(reply), sender, recipient, self.client.helo)
+            Rejected(
+                self._clock.now(), self.client.peer, command, str(reply), sender, recipient, self.client.helo or None
+            )
         )
 
     def _tell(self, text: str, *, warning: bool = False) -> None:

@@ -6,17 +6,22 @@ refused too: a client that pipelines has sent them already.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiosmtpd.smtp import MISSING, syntax
 
 from relay.listener.authentication import AUTH_FIRST, Authenticating
+from relay.listener.inbox import MAX_LINE
 from relay.listener.transaction import Chunks, ContentSink, Receiver
 from relay.outcome import Reply
 from relay.smtp.bdat import Chunk, ChunkReader, parse_bdat
 from relay.smtp.datareader import DataReader
 
+_GO_AHEAD: Final = "354 End data with <CR><LF>.<CR><LF>"
+# Commands that wait for nothing, where nobody's hooks do.
+_PROMPT: Final = frozenset({b"MAIL ", b"RCPT ", b"RSET\r", b"NOOP\r"})
 _NEED_MAIL: Final = Reply(503, "Error: need MAIL command", "5.5.1")
 _NEED_RCPT: Final = Reply(503, "Error: need RCPT command", "5.5.1")
 _NO_RECIPIENTS: Final = Reply(554, "Error: no valid recipients", "5.5.1")
@@ -30,6 +35,7 @@ class Reading(Authenticating):
         super().__init__(handler, **keywords)
         self._reject_line_ends = reject_line_ends
         self._receiver: Receiver | None = handler if hasattr(handler, "open_content") else None
+        self._gone_ahead = False
 
     @property
     def _unready(self) -> bool:
@@ -49,7 +55,33 @@ class Reading(Authenticating):
         """Whether the transaction's content comes by BDAT."""
         return self.envelope.chunks is not None or self.envelope.chunk_refused
 
+    def _answered_at_once(self, data: bytes) -> bool:
+        """To wake the session's task costs more than most commands do: a lone one that waits for nothing is run right
+        here. DATA gets its 354, and is run by the task once its content comes.
+        """
+        if self._unready or self._handle_hooks or self._clogged or self._stopping:
+            return False
+        if len(data) > MAX_LINE or data.find(b"\n") != len(data) - 1:
+            return False
+        verb = data[:5].upper()
+        if verb in _PROMPT:
+            # A coroutine that awaits nothing ends at its first step.
+            with contextlib.suppress(StopIteration):
+                self._command(data).send(None)
+        elif data.upper() == b"DATA\r\n" and not self._is_chunked and self._content_refusal() is None:
+            self._gone_ahead = True
+            self._inbox.put_back(data)
+            self.say(_GO_AHEAD)
+        else:
+            return False
+        self._since = self.loop.time() - self._slowness
+        self._write()
+        if self._ended:
+            self._inbox.wake()
+        return True
+
     async def _abandon(self) -> None:
+        self._gone_ahead = False
         chunks = self.envelope.chunks
         await super()._abandon()
         if chunks is not None:
@@ -79,7 +111,9 @@ class Reading(Authenticating):
         elif arg:
             self.refuse(Reply(501, "Syntax: DATA", "5.5.4"))
         else:
-            self.say("354 End data with <CR><LF>.<CR><LF>")
+            if not self._gone_ahead:
+                self.say(_GO_AHEAD)
+            self._gone_ahead = False
             sink = self._open_content()
             try:
                 reply = await self._content(sink)

@@ -97,7 +97,13 @@ class Conversation(Connection):
                 return
             await self._flush()
             # Between chunks (RFC 3030) the client is amid its content as it is within one.
-            if not await (self._receive_content() if self.envelope.chunks is not None else self._receive()):
+            if self.envelope.chunks is not None:
+                more = await self._receive_content()
+            else:
+                self._at_rest = True
+                more = await self._receive()
+                self._at_rest = False
+            if not more:
                 return
 
     async def _command(self, line: bytes | LineTooLong) -> None:

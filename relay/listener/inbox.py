@@ -48,6 +48,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._reader._buffer)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether what comes next begins a line."""
+        return not self._reader._buffer and self._swallowing is None
+
     def line(self, limit: int = MAX_LINE) -> bytes | LineTooLong | None:
         """The next line with its LF, a marker for one that was too long, or None while none is complete."""
         buffer: bytearray = self._reader._buffer
@@ -106,12 +111,16 @@ class Inbox:
         reader = self._reader
         buffer: bytearray = reader._buffer
         buffer += octets
-        waiter: asyncio.Future[None] | None = reader._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self.wake()
         if len(buffer) > 2 * reader._limit and not reader._paused:
             reader._paused = True
             reader._transport.pause_reading()
+
+    def wake(self) -> None:
+        """Let who waits look again, though nothing may have come."""
+        waiter: asyncio.Future[None] | None = self._reader._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     async def more(self) -> bool:
         """Wait for more octets; False once the client has closed its side and all was given out."""

@@ -9,65 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Final
 
 from relay import headers, policy
 from relay.clock import Clock
-from relay.events import Accepted, Emit
-from relay.mail import UNSIGNED, Body, Client, Envelope, Message, Signatures, queue_id
+from relay.delivery.routing import NO_ROUTES, Routing
+from relay.events import Accepted, Emit, Repeated
+from relay.headers.imprint import imprints
+from relay.listener.neighbours import Delivery, Draft, Signing
+from relay.listener.submitting import Submissions
+from relay.mail import UNSIGNED, Body, Client, Envelope, Imprint, Message, Signatures, queue_id
 from relay.outcome import Reply
 from relay.rewrite import Rewriting
-from relay.settings import RewriteSettings
+from relay.settings import ListenerSettings, RewriteSettings
 from relay.smtp.longlines import LongLines
 from relay.spool import PART_SIZE, Arrival, Spool, SpoolError, SpoolFull
-
-
-class Delivery(Protocol):
-    """Who relays what was accepted. Sizes are whole messages'; how much of it stands in memory is its own matter."""
-
-    def reserve(self, size: int) -> bool:
-        """Ask for room in memory for one hand-over. Where there is none, the message waits in the spool."""
-        ...
-
-    def unreserve(self, size: int) -> None:
-        """Give that room back: the message was not accepted."""
-        ...
-
-    def handed_over(self, arrival: Arrival) -> None:
-        """Take this message over: it is in the spool, leased by this process, and takes up the reserved room."""
-        ...
-
-    def waiting(self) -> None:
-        """A message is in the spool, due now."""
-        ...
-
-
-class Draft(Protocol):
-    """A message that is to be signed, while it is read."""
-
-    def feed(self, octets: bytes) -> None:
-        """Take the next octets of its body."""
-        ...
-
-
-class Signing(Protocol):
-    """Who signs."""
-
-    def open(self, octets: bytes, sender: str) -> Draft | None:
-        """Begin with a message's first octets, all of its header among them; None where it is not ours to sign."""
-        ...
-
-    async def sign(self, draft: Any, queue_id: str, upstream: str | None = None) -> Signatures | Reply:
-        """Sign what was fed, for this upstream; the reply due where the message must not go unsigned and can't be."""
-        ...
-
 
 NO_REWRITING: Final = RewriteSettings()
 """Only that addresses without a domain get our host name."""
 NO_ROOM: Final = Reply(452, "Error: insufficient system storage", "4.3.1")
 """RFC 5321 §4.5.3.1.10, RFC 3463 §3.4: a full spool or disk is temporary."""
+ACCEPTED: Final = 250
 TROUBLE: Final = Reply(451, "Error: queue file write error", "4.3.0")
 """The spool could not do it; it has told the log why."""
 HEADER_TOO_LARGE: Final = Reply(552, "Error: message header too large", "5.3.4")
@@ -78,10 +42,16 @@ PARTS_AT_A_TIME: Final = 4
 these before it. Who sends the others is slowed down by flow control, and what is read of them stays bounded."""
 
 
+def _nobody() -> None:
+    """Nobody makes way."""
+
+
 class Intake:
     """Takes messages from all listeners' sessions into the spool; a listener's Receiver.
 
     ``upstreams`` are the names that a message may ask for. Without ``signing`` messages are kept as not looked at.
+    ``dedupe`` is for how many seconds a Message-ID stands for the same message; None: it does not.
+    ``heard`` is told at each step of a transaction, so that others can make way for it.
     """
 
     def __init__(
@@ -94,24 +64,48 @@ class Intake:
         *,
         rewrite: RewriteSettings = NO_REWRITING,
         upstreams: Iterable[str] = (),
+        dedupe: float | None = None,
         signing: Signing | None = None,
+        routing: Routing = NO_ROUTES,
+        listeners: Iterable[ListenerSettings] = (),
+        heard: Callable[[], None] = _nobody,
     ) -> None:
         self.spool = spool
         self.clock = clock
         self.hostname = hostname
         self.emit = emit
+        self.accepted = 0
+        """Messages accepted since the start."""
         self.delivery = delivery
         self.signing = signing
+        self.heard = heard
         self.staging = asyncio.Semaphore(PARTS_AT_A_TIME)
-        self.configure(rewrite, upstreams)
+        self.submissions = Submissions(clock)
+        self.configure(rewrite, upstreams, dedupe, routing, listeners)
 
-    def configure(self, rewrite: RewriteSettings, upstreams: Iterable[str]) -> None:
+    def configure(
+        self,
+        rewrite: RewriteSettings,
+        upstreams: Iterable[str],
+        dedupe: float | None = None,
+        routing: Routing = NO_ROUTES,
+        listeners: Iterable[ListenerSettings] = (),
+    ) -> None:
         """Take other settings; they hold for messages whose content begins from now on."""
         self.rewriting = Rewriting(rewrite.default_domain or self.hostname, rewrite.aliases)
         self.upstreams = frozenset(upstreams)
+        self.dedupe = dedupe
+        self.routing = routing
+        self.submissions.configure(listeners)
 
-    def check_room(self, size: int) -> Reply | None:
-        """Whether the spool would take ``size`` octets now; else the reply to MAIL."""
+    def check_room(self, size: int, client: Client) -> Reply | None:
+        """Whether the spool would take ``size`` octets now, and so many messages from this client; else the reply to
+        MAIL.
+        """
+        self.heard()
+        refusal = self.submissions.refusal(client)
+        if refusal is not None:
+            return refusal
         try:
             self.spool.check_room(size)
         except SpoolFull:
@@ -122,6 +116,7 @@ class Intake:
 
     def open_content(self, envelope: Envelope, client: Client) -> Reception:
         """Begin to receive a message's content."""
+        self.heard()
         return Reception(self, envelope, client)
 
 
@@ -183,6 +178,21 @@ class Reception:
 
     async def finish(self) -> Reply:
         """Accept the message; the reply to its end of data."""
+        submissions = self._intake.submissions
+        refusal = submissions.begin(self._client)
+        if refusal is not None:
+            await self.discard()
+            return refusal
+        accepted = False
+        try:
+            reply = await self._finish()
+            accepted = reply.code == ACCEPTED
+            return reply
+        finally:
+            submissions.end(self._client, accepted=accepted)
+
+    async def _finish(self) -> Reply:
+        self._intake.heard()
         try:
             if self._refusal is None:
                 self._stamp(whole=True)
@@ -297,19 +307,28 @@ class Reception:
             str(self._client),
             controls.not_after,
             controls.upstream,
-            controls.priority,
+            controls.priority or intake.submissions.priority(self._client),
             controls.tag,
             controls.idempotency_key,
             signatures,
+            self._marks(stamped),
         )
-        leased = intake.delivery.reserve(message.size)
-        arrival = Arrival(message, content, leased)
+        turn = intake.routing.turn(message)
+        leased = intake.delivery.reserve(message.size, turn)
+        arrival = Arrival(message, content, leased, imprints=self._imprints(stamped), turn=turn)
         try:
-            await intake.spool.accept(arrival)
+            duplicate = await intake.spool.accept(arrival)
         except BaseException:
             if leased:
-                intake.delivery.unreserve(message.size)
+                intake.delivery.unreserve(message.size, turn)
             raise
+        if duplicate is not None:
+            if leased:
+                intake.delivery.unreserve(message.size, turn)
+            first = queue_id(duplicate.number)
+            intake.emit(Repeated(self._at, message.queue_id, message.client, first, duplicate.kind))
+            return _queued(first)
+        intake.heard()
         intake.emit(
             Accepted(
                 self._at,
@@ -323,11 +342,28 @@ class Reception:
                 self._repairs(stamped),
             )
         )
+        intake.accepted += 1
         if leased:
             intake.delivery.handed_over(arrival)
         else:
-            intake.delivery.waiting()
-        return Reply(250, f"Ok: queued as {message.queue_id}", "2.0.0")
+            intake.delivery.waiting(turn)
+        return _queued(message.queue_id)
+
+    def _marks(self, stamped: headers.Stamped) -> tuple[str, ...]:
+        """What the routes want to know of listener and header: nobody else can tell later."""
+        routing, octets = self._intake.routing, stamped.octets
+        if not routing.has_marks:
+            return ()
+        end = headers.header_end(octets, whole=True) if routing.fields else 0
+        return routing.marks(self._client.listener, headers.values_of(octets, end, routing.fields) if end else {})
+
+    def _imprints(self, stamped: headers.Stamped) -> tuple[Imprint, ...]:
+        key, window = self._controls.idempotency_key, self._intake.dedupe
+        if key is None and window is None:
+            return ()
+        # A Message-ID that we made is no other's.
+        own = None if "message-id" in stamped.repairs else stamped.message_id
+        return imprints(self._rewritten.envelope, user=self._client.user, key=key, message_id=own, window=window)
 
     async def _sign(self) -> Signatures | Reply | None:
         """Before the commit: the signatures are kept in the same one."""
@@ -342,3 +378,7 @@ class Reception:
         # Taken as they are: whether a long line can be sent is the upstream's to say.
         noted = ("long-line",) if self._long_lines.found else ()
         return self._rewritten.repairs + stamped.repairs + noted
+
+
+def _queued(name: str) -> Reply:
+    return Reply(250, f"Ok: queued as {name}", "2.0.0")

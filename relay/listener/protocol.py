@@ -16,7 +16,7 @@ from aiosmtpd.smtp import MISSING, syntax
 from relay.listener.content import Reading
 from relay.outcome import Reply
 from relay.smtp.arguments import parse_mail, parse_rcpt
-from relay.smtp.datareader import TOO_LARGE
+from relay.smtp.lineends import TOO_LARGE
 
 _MAX_HELO: Final = 255
 """Characters of a HELO name that are kept (RFC 5321 §4.5.3.1.2)."""
@@ -105,7 +105,7 @@ class SMTP(Reading):
             self.reject("MAIL", TOO_LARGE, sender=given.address)
             return
         if self._receiver is not None:
-            no_room = self._receiver.check_room(size)
+            no_room = self._receiver.check_room(size, self.client)
             if no_room is not None:
                 self.reject("MAIL", no_room, sender=given.address)
                 return

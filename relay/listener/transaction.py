@@ -66,8 +66,8 @@ class Chunks:
 class Receiver(Protocol):
     """Who takes messages from sessions: the intake, or a test's stand-in."""
 
-    def check_room(self, size: int) -> Reply | None:
-        """Whether ``size`` octets would be taken now; else the reply to MAIL."""
+    def check_room(self, size: int, client: mail.Client) -> Reply | None:
+        """Whether ``size`` octets would be taken now from this client; else the reply to MAIL."""
         ...
 
     def open_content(self, envelope: mail.Envelope, client: mail.Client) -> ContentSink:

@@ -23,6 +23,7 @@ from relay.events import (
     Notice,
     Rejected,
     Removed,
+    Repeated,
     Requeued,
     seconds,
     spell_delays,
@@ -96,6 +97,7 @@ class Grammar:
             Notice: self._notice,
             Rejected: self._rejected,
             Removed: self._removed,
+            Repeated: self._repeated,
             Expired: self._expired,
             Requeued: self._requeued,
         }
@@ -144,6 +146,11 @@ class Grammar:
         if event.repairs:
             lines += f"{cleanup}: info: repaired: {sentence(', '.join(event.repairs))}\n"
         return lines + self._active(event)
+
+    def _repeated(self, event: Repeated) -> str:
+        head = self._head(event.at, "cleanup")
+        told = f"duplicate of {event.duplicate_of} by {event.known_by}, not stored; from {event.client}"
+        return f"{head}{event.queue_id}: {sentence(told)}\n"
 
     def _expired(self, event: Expired) -> str:
         sender = bracketed(event.sender)

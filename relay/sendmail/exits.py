@@ -23,10 +23,13 @@ class Exit(IntEnum):
 
 
 class Failure(Exception):
-    """The command can't do what it was asked to; ends it with ``exit`` and the text on standard error."""
+    """The command can't do what it was asked to; ends it with ``exit`` and the text on standard error, on one line.
+
+    Arguments that it names may be of a web application's making: no terminal or log obeys them.
+    """
 
     def __init__(self, exit_code: Exit, text: str) -> None:
-        super().__init__(text)
+        super().__init__(text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text))
         self.exit = exit_code
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from relay.clock import SystemClock
 from relay.config import ConfigError, load
 from relay.control.verbs import exit_of as exit_of_trouble
+from relay.delivery.routing import Routing
 from relay.events import Emit
 from relay.listener.intake import Intake
 from relay.mail import Client, Envelope
@@ -22,7 +23,7 @@ from relay.maillog import MailLog
 from relay.outcome import Reply
 from relay.sendmail.exits import Exit, Failure, exit_of
 from relay.settings import Settings
-from relay.smtp.datareader import TOO_LARGE
+from relay.smtp.lineends import TOO_LARGE
 from relay.spool import PART_SIZE, Arrival, SpoolError, SpoolLocked
 from relay.spool.sqlite import open_spool
 
@@ -34,17 +35,17 @@ class Locked(Exception):
 class NoDelivery:
     """Who relays here: nobody, until a relay starts."""
 
-    def reserve(self, size: int) -> bool:  # noqa: ARG002
+    def reserve(self, size: int, turn: int) -> bool:  # noqa: ARG002
         """Nothing is handed over."""
         return False
 
-    def unreserve(self, size: int) -> None:
+    def unreserve(self, size: int, turn: int) -> None:
         """Nothing was reserved."""
 
     def handed_over(self, arrival: Arrival) -> None:
         """Nothing is handed over."""
 
-    def waiting(self) -> None:
+    def waiting(self, turn: int) -> None:
         """The next relay finds it."""
 
 
@@ -84,6 +85,7 @@ async def _accept(settings: Settings, emit: Emit, envelope: Envelope, content: b
         return TOO_LARGE
     clock = SystemClock()
     spool = await open_spool(settings.spool, clock=clock)
+    names = [each.name for each in settings.upstreams]
     try:
         intake = Intake(
             spool,
@@ -92,7 +94,10 @@ async def _accept(settings: Settings, emit: Emit, envelope: Envelope, content: b
             emit,
             NoDelivery(),
             rewrite=settings.rewrite,
-            upstreams=[each.name for each in settings.upstreams],
+            upstreams=names,
+            dedupe=settings.queue.dedupe,
+            routing=Routing(settings.routes, names, settings.queue.bounces),
+            listeners=settings.listeners,
         )
         client = Client("localhost", "127.0.0.1", settings.hostname, "local", listener.name)
         reception = intake.open_content(envelope, client)

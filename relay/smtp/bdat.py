@@ -9,9 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from relay.outcome import Reply
-from relay.smtp.datareader import BARE_LINE_END, TOO_LARGE
-from relay.smtp.lineends import are_whole, normalised
+from relay.smtp.lineends import TOO_LARGE, Content
 
 # RFC 3030 §2 names no limit; twenty digits as SIZE has (RFC 1870 §4). \d would take other scripts' digits.
 _CHUNK: Final = re.compile(r"([0-9]{1,20})(?: ++(LAST))?", re.IGNORECASE | re.ASCII)
@@ -30,20 +28,13 @@ def parse_bdat(argument: str) -> Chunk | None:
     return Chunk(int(found[1]), found[2] is not None) if found is not None else None
 
 
-class ChunkReader:
-    """The content of one message, chunk after chunk.
+class ChunkReader(Content):
+    """The content of one message, chunk after chunk."""
 
-    ``limit`` is the largest content taken, in octets as they come out. ``reject`` refuses bare CR and LF instead of
-    normalising them. ``refusal`` is the reply due for what was read, or None.
-    """
-
-    __slots__ = ("_held", "_limit", "_reject", "refusal", "size")
+    __slots__ = ("_held",)
 
     def __init__(self, limit: int, *, reject: bool = False) -> None:
-        self.size = 0
-        self.refusal: Reply | None = None
-        self._limit = limit
-        self._reject = reject
+        super().__init__(limit, reject=reject)
         self._held = b""
 
     def announce(self, size: int) -> None:
@@ -62,14 +53,3 @@ class ChunkReader:
         """All is there: return what was held back."""
         data, self._held = self._held, b""
         return self._taken(data)
-
-    def _taken(self, content: bytes) -> bytes:
-        if not are_whole(content):
-            if self._reject:
-                self.refusal = self.refusal or BARE_LINE_END
-            else:
-                content = normalised(content)
-        self.size += len(content)
-        if self.size > self._limit:
-            self.refusal = self.refusal or TOO_LARGE
-        return b"" if self.refusal is not None else content

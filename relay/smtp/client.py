@@ -20,7 +20,7 @@ from enum import IntEnum
 from typing import Final, Generic
 
 from relay.mail import Envelope
-from relay.outcome import Command, Outcome, Reply, ReplyRule, Scope, classify, is_taken, lost
+from relay.outcome import Command, Outcome, Reply, ReplyRule, Scope, Trouble, classify, is_taken, lost
 from relay.smtp.capabilities import Capabilities
 from relay.smtp.replies import ProtocolError, ReplyReader
 from relay.smtp.steps import COMMANDS, Done, Key, Kind, Step, Transaction, steps_of
@@ -127,6 +127,11 @@ class ClientSession(Generic[Key]):
         assert transaction is not None
         return transaction.key
 
+    @property
+    def oldest(self) -> Key | None:
+        """The first request begun of those that are not done."""
+        return self._transactions[0].key if self._transactions else None
+
     # -- requests in ------------------------------------------------------------------------------------------------
     def begin(self, key: Key, envelope: Envelope, content: bytes | None, size: int) -> None:
         """Put a request on the list. ``content`` None: it is fed when :attr:`wants_content` asks for it.
@@ -150,11 +155,13 @@ class ClientSession(Generic[Key]):
     def feed_content(self, octets: bytes) -> bytes:
         """The next octets of the content that :attr:`wants_content` asked for, as they go over the wire."""
         assert self._streaming
+        self._begin_content()
         return octets if self._stuffer is None else self._stuffer.piece(octets)
 
     def end_content(self) -> bytes:
         """The end of that content; steps behind it may follow."""
         assert self._streaming
+        self._begin_content()
         ending = b"" if self._stuffer is None else self._stuffer.end()
         self._stuffer, self._streaming = None, False
         step = self._unsent.popleft()
@@ -162,6 +169,11 @@ class ClientSession(Generic[Key]):
         step.transaction.content_sent = True
         self._unanswered.append(step)
         return ending
+
+    def _begin_content(self) -> None:
+        transaction = self._unsent[0].transaction
+        assert transaction is not None
+        transaction.content_begun = True
 
     # -- bytes out --------------------------------------------------------------------------------------------------
     def bytes_to_send(self) -> list[bytes]:
@@ -207,7 +219,6 @@ class ClientSession(Generic[Key]):
         if transaction.lone_dot:
             step.octets = b".\r\n"
             return True
-        transaction.content_begun = True
         self._content_octets += transaction.size
         if transaction.content is None:
             self._streaming = True
@@ -216,7 +227,7 @@ class ClientSession(Generic[Key]):
                 out.append(step.octets)
                 self._command_octets += len(step.octets)
             return False
-        transaction.content_sent = True
+        transaction.content_begun = transaction.content_sent = True
         if step.kind is Kind.CONTENT:
             out.append(stuff(transaction.content))
         return True
@@ -332,7 +343,10 @@ class ClientSession(Generic[Key]):
         self._note_scope(outcome)
 
     def _note_scope(self, outcome: Outcome) -> None:
-        if outcome.scope in (Scope.SESSION, Scope.UPSTREAM) and self._closing is None:
+        if outcome.scope not in (Scope.SESSION, Scope.UPSTREAM) or self._closing is not None:
+            return
+        # What goes too fast for the server goes on more slowly: to log in anew would be one thing more.
+        if outcome.trouble is not Trouble.RATE or outcome.reply is None or outcome.reply.code == 421:
             self._closing = outcome
 
     def _drop_unsent(self, transaction: Transaction[Key], *, data_answered: bool = False) -> None:

@@ -11,37 +11,26 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.outcome import Reply
-from relay.smtp.lineends import are_whole, has, normalised
+from relay.smtp.lineends import Content, has
 
 _END: Final = b"\r\n.\r\n"
 _PREFIXES: Final = tuple(_END[:n] for n in range(len(_END) - 1, 0, -1))
 
-TOO_LARGE: Final = Reply(552, "Error: message exceeds the maximum size", "5.3.4")
-"""RFC 1870 §6.2; given after the end of the content, not in its midst."""
-BARE_LINE_END: Final = Reply(550, "Error: bare CR or LF in message", "5.6.11")
-"""Where the listener rejects them; X.6.11 is IANA's "invalid content" for this."""
 
-
-class DataReader:
+class DataReader(Content):
     """Feed it what arrives after the 354 until ``done``.
 
-    ``limit`` is the largest content taken, in octets as they come out; more is read and dropped, up to twice the
-    limit, after which ``hopeless`` says that the client won't end. ``reject`` refuses bare CR and LF instead of
-    normalising them. After the end ``refusal`` is the reply due for what was read, or None, and ``rest`` holds the
-    octets behind the end: the next commands of a pipelining client.
+    What goes beyond ``limit`` is read and dropped, up to twice the limit, after which ``hopeless`` says that the client
+    won't end. After the end ``rest`` holds the octets behind it: the next commands of a pipelining client.
     """
 
-    __slots__ = ("_after_line_feed", "_held", "_limit", "_reject", "_skip", "done", "refusal", "rest", "seen", "size")
+    __slots__ = ("_after_line_feed", "_held", "_skip", "done", "rest", "seen")
 
     def __init__(self, limit: int, *, reject: bool = False) -> None:
+        super().__init__(limit, reject=reject)
         self.done = False
-        self.refusal: Reply | None = None
         self.rest = b""
-        self.size = 0
         self.seen = 0
-        self._limit = limit
-        self._reject = reject
         # The content begins at the start of a line: as if CRLF had been before it. That CRLF isn't given out.
         self._held = b"\r\n"
         self._skip = 2
@@ -58,7 +47,7 @@ class DataReader:
         Nothing comes out any more once the content is refused.
         """
         data = self._held + octets
-        end = data.find(_END) if has(data, _END) else -1
+        end = _first_end(data)
         if end >= 0:
             self.done = True
             self.rest = data[end + len(_END) :]
@@ -83,15 +72,15 @@ class DataReader:
         self._after_line_feed = content.endswith(b"\n")
         if has(content, b"\n."):
             content = content.replace(b"\n.", b"\n")
-        if not are_whole(content):
-            if self._reject:
-                self.refusal = self.refusal or BARE_LINE_END
-            else:
-                content = normalised(content)
-        self.size += len(content)
-        if self.size > self._limit:
-            self.refusal = self.refusal or TOO_LARGE
-        return b"" if self.refusal is not None else content
+        return self._taken(content)
+
+
+def _first_end(data: bytes) -> int:
+    """Where the content's end begins, or -1; several of them where a client has pipelined messages."""
+    last = data.rfind(_END)
+    if last < 0 or data.rfind(_END, 0, last + len(_END) - 1) < 0:
+        return last
+    return data.find(_END)
 
 
 def _held_back(data: bytes) -> bytes:

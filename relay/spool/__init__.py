@@ -17,11 +17,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Final, Protocol
 
-from relay.mail import Envelope, Message, RecipientState
+from relay.backlog import Dues
+from relay.lessons import Experience
+from relay.lessons import QuotaRecord as QuotaRecord
+from relay.mail import Imprint, Message, RecipientState
 from relay.value import dataclass
 
 PART_SIZE: Final = 256 * 1024
 """Octets of content in one row at the most; larger content is staged part by part before it is accepted."""
+
+CLAIMED_RECIPIENTS: Final = 5000
+"""Recipients after which a claim takes no further message, whatever its limit: it must stay short."""
+ORDINARY: Final = 1 << 32
+"""The turn of mail of normal priority and nobody's in particular: notifications of our own."""
 
 
 class SpoolError(Exception):
@@ -47,26 +55,40 @@ class SpoolDamaged(SpoolError):
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """A message to accept. ``content`` is None where all of it was staged; ``leased`` hands it straight to delivery:
-    its recipients enter the spool as leased by this process, else as waiting and due at once.
+    its recipients enter the spool as leased by this process, else as waiting and due at once. Where one of ``imprints``
+    is that of a message that was accepted before, within its window, this one is not stored. ``turn`` says among whose
+    mail it waits (delivery/turns.py).
     """
 
     message: Message
     content: bytes | None
     leased: bool = False
     bounce_of: str | None = None
+    imprints: tuple[Imprint, ...] = ()
+    turn: int = ORDINARY
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A message was accepted before, as ``number``, and known again by an imprint of that ``kind``."""
+
+    number: int
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A message under lease; its envelope holds just the recipients that were claimed, ``nrcpt`` all it ever had.
 
-    ``content`` comes along where it is one part and the claim's budget allowed; else read it part by part.
+    ``content`` comes along where it is one part and the claim's budget allowed; else read it part by part. ``turn`` is
+    its arrival's.
     """
 
     message: Message
     nrcpt: int
     content: bytes | None
     parts: int = 1
+    turn: int = ORDINARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,25 +154,6 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
-class QuotaRecord:
-    """What was used of one upstream's limits: by window (seconds) and bucket, on the clock of the boot named ``boot``,
-    as of ``at`` on that clock and ``wall`` Unix seconds; ``granted`` may have been used since.
-
-    To be written, ``windows`` holds the buckets that changed; what stood there goes where ``anew``, else what is below
-    ``oldest`` in each window.
-    """
-
-    upstream: str
-    granted: int
-    boot: str
-    at: float
-    wall: float
-    windows: Mapping[float, Sequence[tuple[int, int]]]
-    anew: bool = True
-    oldest: Mapping[float, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Selector:
     """Which open messages an operator means: all conditions hold; empty means none unless ``everything``.
 
@@ -171,7 +174,9 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class QueuedRecipient:
-    """A recipient as ``relay queue list`` shows it; ``due`` is None once it is done."""
+    """A recipient as ``relay queue list`` shows it; ``due`` is None once it is done. ``begun``: content was on its way
+    (:meth:`Spool.begin`) and no outcome is known.
+    """
 
     n: int
     address: str
@@ -180,6 +185,7 @@ class QueuedRecipient:
     due: float | None
     upstream: str | None
     last_reply: str | None
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +212,14 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """All that is known of one message, open or done, for as long as the history keeps it."""
+    """All that is known of one message, open or done, for as long as the history keeps it. ``repeated`` is how often
+    it came again and was not stored, ``last_repeated`` when that was last (None: never, or forgotten).
+    """
 
     queued: QueuedMessage
     attempts: tuple[AttemptRecord, ...]
+    repeated: int = 0
+    last_repeated: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +231,7 @@ class Totals:
     sent: dict[str, int] = field(default_factory=dict)
 
 
-class Spool(Protocol):
+class Spool(Experience, Protocol):
     """What listener, delivery and operators ask of a spool. Every method may raise :class:`SpoolError`."""
 
     # -- listener ---------------------------------------------------------------------------------------------------
@@ -241,8 +251,12 @@ class Spool(Protocol):
         """Drop what was staged for a message that will not be accepted."""
         ...
 
-    async def accept(self, arrival: Arrival) -> None:
-        """Durable on return. Waits for nobody's company, shares its commit with all that wait at that moment."""
+    async def accept(self, arrival: Arrival) -> Duplicate | None:
+        """Durable on return. Waits for nobody's company, shares its commit with all that wait at that moment.
+
+        A Duplicate tells that it was there already: nothing was kept of it, what was staged is gone, and the first one
+        is durable. Of those that arrive at the same moment one is the first.
+        """
         ...
 
     # -- delivery ---------------------------------------------------------------------------------------------------
@@ -282,8 +296,14 @@ class Spool(Protocol):
         """Durable on return; ``lazy`` waits up to some 20 ms for the company of an accept. Writing it twice is well."""
         ...
 
-    async def claim(self, now: float, limit: int, octets: int) -> list[Claimed]:
-        """Lease up to ``limit`` due messages, the longest due first, with contents as long as they fit ``octets``."""
+    async def due_turns(self, now: float, after: int, limit: int) -> list[int]:
+        """The turns above ``after`` that have something due, lowest first; of ``limit`` that wait at all."""
+        ...
+
+    async def claim(self, now: float, limit: int, octets: int, turns: Mapping[int, int] | None = None) -> list[Claimed]:
+        """Lease up to ``limit`` due messages, the longest due first, with contents as long as they fit ``octets``; with
+        ``turns`` only of these, and of each as many as it says.
+        """
         ...
 
     async def lease(self, numbers: Sequence[int]) -> list[Claimed]:
@@ -297,8 +317,10 @@ class Spool(Protocol):
         """
         ...
 
-    async def next_due(self, now: float) -> float | None:
-        """When the next waiting recipient falls due (in the past where one is due already); None: nothing waits."""
+    async def next_due(self, now: float, *, ahead: bool = False) -> float | None:
+        """When the next waiting recipient falls due (in the past where one is due already, but for ``ahead``, which
+        passes over these); None: nothing waits.
+        """
         ...
 
     async def content(self, number: int, part: int) -> bytes:
@@ -314,6 +336,10 @@ class Spool(Protocol):
         """Open messages by state: waiting, leased, deferred, held (the first that applies, in the order leased,
         waiting, deferred, held).
         """
+        ...
+
+    async def dues(self, now: float, grain: float) -> list[Dues]:
+        """What waits or is leased, by turn and due time, which is rounded up to the next ``grain`` seconds from now."""
         ...
 
     async def oldest(self) -> float | None:
@@ -352,6 +378,10 @@ class Spool(Protocol):
         """Forget the stories of messages that were done and arrived before ``before``; how many went."""
         ...
 
+    async def forget_imprints(self, now: float) -> int:
+        """Forget the imprints whose window is over at ``now``; how many went."""
+        ...
+
     async def beat(self) -> None:
         """Return once whatever writes has answered: a sign of life that writes nothing."""
         ...
@@ -359,29 +389,3 @@ class Spool(Protocol):
     async def close(self) -> None:
         """Commit what waits and let the spool go."""
         ...
-
-
-__all__ = [
-    "PART_SIZE",
-    "Arrival",
-    "AttemptRecord",
-    "Begun",
-    "Claimed",
-    "Delayed",
-    "Envelope",
-    "QueuedMessage",
-    "QueuedRecipient",
-    "QuotaRecord",
-    "Selector",
-    "Settled",
-    "Settlement",
-    "Spool",
-    "SpoolBroken",
-    "SpoolDamaged",
-    "SpoolError",
-    "SpoolFull",
-    "SpoolLocked",
-    "Story",
-    "Totals",
-    "Warned",
-]

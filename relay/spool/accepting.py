@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from relay.mail import NO_SIGNATURE, Message
-from relay.spool import PART_SIZE, Arrival, SpoolError
+from relay.spool import PART_SIZE, Arrival, Duplicate, SpoolError
+from relay.spool.imprints import known
 from relay.spool.library import sqlite3
 from relay.spool.manyrows import Inserts, ManyRows
 from relay.spool.schema import CONTENT_SHIFT
@@ -17,9 +18,9 @@ MAX_PARTS: Final = 1 << CONTENT_SHIFT
 _MESSAGES: Final = Inserts(
     "message",
     "id, arrived, sender, size, body, smtputf8, ret, envid, message_id, client, nrcpt, parts, bounce_of, not_after,"
-    " upstream_wanted, priority, tag, idempotency_key",
+    " upstream_wanted, priority, tag, idempotency_key, marks",
 )
-_RECIPIENTS: Final = Inserts("recipient", "message, n, address, notify, orcpt, state, due, attempts")
+_RECIPIENTS: Final = Inserts("recipient", "message, n, address, notify, orcpt, state, due, attempts, turn")
 _CONTENTS: Final = ManyRows("INSERT INTO content (id, octets)", 2)
 _CONTENT: Final = _CONTENTS.text(1)
 _SIGNATURES: Final = Inserts("signature", "message, fields, profile, body_hash")
@@ -29,13 +30,20 @@ _PUBLISH: Final = "DELETE FROM staging WHERE message = ?"
 _DISCARD: Final = "DELETE FROM content WHERE id BETWEEN ? AND ?"
 
 
-def accept(tx: Transaction, arrival: Arrival) -> None:
-    """Enter a message with its recipients and its content; a staged one is published by dropping its mark.
+def accept(tx: Transaction, arrival: Arrival) -> Duplicate | None:
+    """Enter a message with its recipients and its content; a staged one is published by dropping its mark. One that is
+    known already is dropped with what was staged of it.
 
     The rows wait for :func:`write`, which comes before the transaction's end.
     """
     message = arrival.message
     number = message.number
+    if arrival.imprints:
+        duplicate = known(tx, message, arrival.imprints)
+        if duplicate is not None:
+            if arrival.content is None:
+                discard(tx, number)
+            return duplicate
     envelope = message.envelope
     content = arrival.content
     parts = _publish(tx, message) if content is None else max(1, -(-len(content) // PART_SIZE))
@@ -62,14 +70,16 @@ def accept(tx: Transaction, arrival: Arrival) -> None:
         str(message.priority),
         message.tag,
         message.idempotency_key,
+        "\n".join(message.marks) or None,
     )
     tx.new_messages.append(row)
     signatures = message.signatures
     if signatures is not None and signatures.profile != NO_SIGNATURE:
         tx.new_signatures.append((number, signatures.fields, signatures.profile, signatures.body_hash))
     state = "leased" if arrival.leased else "waiting"
+    turn = arrival.turn
     for r in recipients:
-        tx.new_recipients.append((number, r.n, r.address, r.notify, r.orcpt, state, arrived, r.attempts))
+        tx.new_recipients.append((number, r.n, r.address, r.notify, r.orcpt, state, arrived, r.attempts, turn))
     if content is not None:
         first = number << CONTENT_SHIFT
         if parts == 1:
@@ -82,6 +92,7 @@ def accept(tx: Transaction, arrival: Arrival) -> None:
     tx.messages += 1
     tx.octets += message.size
     tx.last = max(tx.last, number)
+    return None
 
 
 def write(tx: Transaction) -> None:

@@ -28,6 +28,9 @@ def translate(error: BaseException) -> SpoolError:
     """The port's error for ``error``. Texts are SQLite's own, which hold no values of rows; others are left out."""
     if isinstance(error, SpoolError):
         return error
+    if isinstance(error, UnicodeDecodeError):
+        # We write valid UTF-8 only; what quick_check quotes of a damaged file may be anything.
+        return SpoolBroken("the spool can't be trusted any more: it holds text that is no UTF-8")
     if not isinstance(error, sqlite3.Error):
         return SpoolError(f"the spool could not do it: {type(error).__name__}")
     code = result_code(error)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from relay.spool import SpoolError, SpoolLocked
+from relay.spool.guarding import FLAGS, flaw, make_private
 
 
 class SpoolLock:
@@ -23,18 +24,22 @@ class SpoolLock:
     def take(cls, spool: Path) -> Self:
         """Take the lock of ``spool`` at once or raise SpoolLocked; SpoolError where the file can't be opened."""
         path = lock_path(spool)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            descriptor = os.open(path, flags, 0o600)
+            descriptor = os.open(path, FLAGS | os.O_CREAT, 0o600)
         except OSError as error:
             raise SpoolError(f"{path}: {error.strerror}") from error
+        status = os.fstat(descriptor)
+        found = flaw(path, status)
+        if found is not None:
+            os.close(descriptor)
+            raise SpoolError(found)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
             raise SpoolLocked(f"{spool} is in use by process {owner or 'unknown'}") from error
-        os.fchmod(descriptor, 0o600)
+        make_private(descriptor, status)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
         return cls(descriptor)

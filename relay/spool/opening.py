@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Final
 from relay.spool import SpoolBroken, SpoolDamaged, SpoolError
 from relay.spool.accepting import sweep_staging
 from relay.spool.errors import translate
+from relay.spool.guarding import FLAGS, flaw, flaw_of_sides, make_private
 from relay.spool.library import sqlite3
 from relay.spool.schema import APPLICATION_ID, SCHEMA_VERSION, migrate
 
@@ -75,13 +75,14 @@ def open_database(spool: Path, fault: Callable[[str], None] | None = None) -> Op
             migrate(connection)
         sweep_staging(connection, fault)
         return _load(spool, connection)
-    except (sqlite3.Error, SpoolError) as error:
+    except (sqlite3.Error, SpoolError, UnicodeDecodeError) as error:
         if connection is not None:
             connection.close()
         failure = translate(error)
         if isinstance(failure, SpoolBroken):
             # What can't be read at start is damage: keep the file, let people look (sqlite3's .recover).
-            raise SpoolDamaged(f"{spool}: {error}") from error
+            what = error if isinstance(error, sqlite3.Error) else failure
+            raise SpoolDamaged(f"{spool}: {what}") from error
         raise failure from error
 
 
@@ -101,22 +102,26 @@ def _prepare_file(spool: Path) -> bool:
     The descriptor is closed before SQLite opens the file: closing it later would drop SQLite's POSIX locks.
     """
     try:
-        descriptor = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        descriptor = os.open(spool, FLAGS | os.O_CREAT, 0o600)
     except OSError as error:
         raise SpoolDamaged(f"{spool}: {error.strerror}") from error
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise SpoolDamaged(f"{spool} is not a regular file")
-        if status.st_nlink > 1:
-            raise SpoolDamaged(f"{spool} has a second name: its write-ahead log would be lost under the other")
+        # Under a second name the write-ahead log would be lost too.
+        found = flaw(spool, status)
+        if found is not None:
+            raise SpoolDamaged(found)
         if status.st_size:
             check_header(spool, os.pread(descriptor, _HEADER, 0))
-        # Also where somebody made it before us with a wider mode; SQLite gives the same mode to -wal and -shm.
-        if stat.S_IMODE(status.st_mode) != 0o600:
-            os.fchmod(descriptor, 0o600)
+        make_private(descriptor, status)  # SQLite gives the same mode to -wal and -shm
     finally:
         os.close(descriptor)
+    try:
+        beside = flaw_of_sides(spool)
+    except OSError as error:
+        raise SpoolDamaged(f"{error.filename}: {error.strerror}") from error
+    if beside is not None:
+        raise SpoolDamaged(beside)
     if not status.st_size:
         folder = os.open(spool.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

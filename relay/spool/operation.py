@@ -13,8 +13,8 @@ from relay.spool.transaction import Transaction
 
 @dataclass(slots=True, eq=False)
 class Operation:
-    """One verb that waits for the writer. ``octets`` weighs it; ``grows`` says that it may be refused for want of
-    room; ``finished`` is called in the event loop before its caller goes on, also where the caller has gone.
+    """One verb that waits for the writer. ``octets`` and ``rows`` weigh it; ``grows`` says that it may be refused for
+    want of room; ``finished`` is called in the event loop before its caller goes on, also where the caller has gone.
     """
 
     work: Callable[[Transaction], Any]
@@ -22,6 +22,7 @@ class Operation:
     lazy: bool = False
     grows: bool = False
     octets: int = 0
+    rows: int = 0
     finished: Callable[[bool], None] | None = None
 
 

@@ -12,8 +12,9 @@ from relay.spool.library import sqlite3
 from relay.spool.transaction import Transaction, milliseconds
 
 STANDING: Final = (
-    "INSERT INTO quota (upstream, boot, at, wall, granted) VALUES (?, ?, ?, ?, ?) ON CONFLICT (upstream)"
-    " DO UPDATE SET boot = excluded.boot, at = excluded.at, wall = excluded.wall, granted = excluded.granted"
+    "INSERT INTO quota (upstream, boot, at, wall, granted, held) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (upstream)"
+    " DO UPDATE SET boot = excluded.boot, at = excluded.at, wall = excluded.wall, granted = excluded.granted,"
+    " held = excluded.held"
 )
 USE: Final = (
     "INSERT INTO quota_use (upstream, window, bucket, used) VALUES (?, ?, ?, ?)"
@@ -41,7 +42,8 @@ def record(tx: Transaction, record: QuotaRecord) -> None:
     tx.executemany(USE, uses)
     if tx.fault is not None:
         tx.fault("quota.uses")
-    tx.execute(STANDING, (upstream, record.boot, record.at, milliseconds(record.wall), record.granted))
+    standing = (upstream, record.boot, record.at, milliseconds(record.wall), record.granted, record.held)
+    tx.execute(STANDING, standing)
     if tx.fault is not None:
         tx.fault("quota.standing")
 
@@ -52,8 +54,8 @@ def quotas(connection: sqlite3.Connection) -> dict[str, QuotaRecord]:
     rows = connection.execute("SELECT upstream, window, bucket, used FROM quota_use ORDER BY upstream, window, bucket")
     for upstream, window, bucket, used in rows:
         windows.setdefault(upstream, {}).setdefault(window / 1000, []).append((bucket, used))
-    found = connection.execute("SELECT upstream, granted, boot, at, wall FROM quota").fetchall()
+    found = connection.execute("SELECT upstream, granted, boot, at, wall, held FROM quota").fetchall()
     return {
-        upstream: QuotaRecord(upstream, granted, boot, at, wall / 1000, windows.get(upstream, {}))
-        for upstream, granted, boot, at, wall in found
+        upstream: QuotaRecord(upstream, granted, boot, at, wall / 1000, windows.get(upstream, {}), held=held)
+        for upstream, granted, boot, at, wall, held in found
     }

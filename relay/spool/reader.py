@@ -43,7 +43,7 @@ class Reader:
             if self._connection is None:
                 self._connection = open_reader(self._spool)
             return question(self._connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise translate(error) from error
 
     def _end(self) -> None:

@@ -14,7 +14,8 @@ from itertools import groupby
 from typing import Any, Final
 
 from relay.spool import AttemptRecord, QueuedMessage, QueuedRecipient, Selector, SpoolError, Story
-from relay.spool.leasing import CONTENT, NEXT_DUE
+from relay.spool.imprints import repeated
+from relay.spool.leasing import CONTENT, DUE_TURNS, NEXT_DUE
 from relay.spool.library import sqlite3
 from relay.spool.rows import MESSAGE_COLUMNS, RECIPIENT_COLUMNS, message_of, recipient_of
 from relay.spool.schema import CONTENT_SHIFT
@@ -46,7 +47,8 @@ OLDEST: Final = (
 NUMBERS_OF: Final = "SELECT id FROM message WHERE message_id = ? ORDER BY id"
 LISTED: Final = (
     f"SELECT {MESSAGE_COLUMNS}, {RECIPIENT_COLUMNS}, recipient.state, recipient.due, recipient.upstream,"  # noqa: S608
-    " recipient.detail, recipient.at, recipient.relay, recipient.status, recipient.dsn, recipient.delays"
+    " recipient.detail, recipient.at, recipient.relay, recipient.status, recipient.dsn, recipient.delays,"
+    " recipient.begun"
     " FROM message CROSS JOIN recipient ON recipient.message = message.id"
     " WHERE message.id IN (SELECT value FROM json_each(?)) ORDER BY message.id, recipient.n"
 )
@@ -70,10 +72,16 @@ def oldest(connection: sqlite3.Connection) -> float | None:
     return None if row is None else row[0] / 1000
 
 
-def next_due(connection: sqlite3.Connection) -> float | None:
-    """The earliest due time of a waiting recipient."""
-    row = connection.execute(NEXT_DUE).fetchone()
+def next_due(connection: sqlite3.Connection, after: int | None = None) -> float | None:
+    """The earliest due time of a waiting recipient, of those later than ``after`` where that is given."""
+    row = connection.execute(NEXT_DUE, (-1 if after is None else after,)).fetchone()
     return None if row is None else row[0] / 1000
+
+
+def due_turns(connection: sqlite3.Connection, now: int, after: int, limit: int) -> list[int]:
+    """Turns above ``after`` with something due, of the next ``limit`` that wait."""
+    values = {"now": now, "after": after, "limit": limit}
+    return [turn for (turn,) in connection.execute(DUE_TURNS, values).fetchall()]
 
 
 def content(connection: sqlite3.Connection, number: int, part: int) -> bytes:
@@ -108,16 +116,17 @@ def story(connection: sqlite3.Connection, number: int, now: int) -> Story | None
     with _snapshot(connection):
         rows = connection.execute(LISTED, (f"[{number}]",)).fetchall()
         attempts = [_attempt(row) for row in connection.execute(ATTEMPTS, (number,)).fetchall()]
+        repetitions = repeated(connection, number)
     if not rows:
         return None
     # The last attempt of a recipient that is done stands in its own row.
     for row in rows:
         address = row[_MESSAGE_WIDTH + 1]
-        _, due, upstream, detail, at, relay, status, dsn, delays = row[_MESSAGE_WIDTH + _RECIPIENT_WIDTH :]
+        _, due, upstream, detail, at, relay, status, dsn, delays, _ = row[_MESSAGE_WIDTH + _RECIPIENT_WIDTH :]
         if due is None:
             attempts.append(_attempt((at, address, upstream, relay, status, dsn, detail, delays)))
     attempts.sort(key=lambda attempt: attempt.at)
-    return Story(_queued(rows, now), tuple(attempts))
+    return Story(_queued(rows, now), tuple(attempts), *repetitions)
 
 
 def selection(selector: Selector, now: int) -> tuple[str, dict[str, Any]] | None:
@@ -189,7 +198,8 @@ def _queued(rows: Sequence[Any], now: int) -> QueuedMessage:
         n, address, _, _, attempts, _, state, due, upstream, detail = row[start : start + _RECIPIENT_WIDTH + 4]
         shown = "deferred" if state == "waiting" and due > now else state
         next_attempt = None if due is None else due / 1000
-        recipients.append(QueuedRecipient(n, address, shown, attempts, next_attempt, upstream, detail))
+        begun = row[-1] is not None
+        recipients.append(QueuedRecipient(n, address, shown, attempts, next_attempt, upstream, detail, begun))
     return QueuedMessage(message, tuple(recipients))
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from relay.clock import Clock
 from relay.spool import SpoolFull
+from relay.spool.guarding import FLAGS, flaw
 
 BALLAST_SIZE: Final = 4 * 1024 * 1024
 """Octets kept so that outcomes can still be recorded on a full disk: some thousand settlements until it has room."""
@@ -103,8 +104,10 @@ class Ballast:
             kept = self._path.stat().st_blocks * 512 if self._path.exists() else 0
             if free_octets(self._path.parent) + kept < 2 * self._size:
                 return False
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(self._path, FLAGS | os.O_CREAT, 0o600)
             try:
+                if flaw(self._path, os.fstat(descriptor)) is not None:
+                    return False
                 os.posix_fallocate(descriptor, 0, self._size)
             finally:
                 os.close(descriptor)

@@ -10,7 +10,7 @@ from relay.mail import Body, Envelope, Message, Priority, Recipient
 MESSAGE_COLUMNS: Final = (
     "message.id, message.arrived, message.sender, message.size, message.body, message.smtputf8, message.ret,"
     " message.envid, message.message_id, message.client, message.not_after, message.upstream_wanted,"
-    " message.priority, message.tag, message.idempotency_key"
+    " message.priority, message.tag, message.idempotency_key, message.marks"
 )
 """What :func:`message_of` wants, in its order."""
 
@@ -28,9 +28,9 @@ def message_of(row: Sequence[Any], recipients: Iterable[Recipient]) -> Message:
     envelope = Envelope(row[2], tuple(recipients), _BODIES[row[4]], bool(row[5]), row[6], row[7])
     not_after = None if row[10] is None else row[10] / 1000
     priority = _PRIORITIES[row[12]]
-    return Message(
-        row[0], envelope, row[3], row[1] / 1000, row[8], row[9], not_after, row[11], priority, row[13], row[14]
-    )
+    marks = () if row[15] is None else tuple(row[15].split("\n"))
+    how = (not_after, row[11], priority, row[13], row[14], None, marks)
+    return Message(row[0], envelope, row[3], row[1] / 1000, row[8], row[9], *how)
 
 
 def recipient_of(row: Sequence[Any]) -> Recipient:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x52454C59
 """``RELY`` in the file's header (sqlite.org/fileformat2.html §1.2.8): this file is a spool of ours."""
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 9
 """``PRAGMA user_version`` of the schema below; a later one belongs to a later release and is refused."""
 
 CONTENT_SHIFT: Final = 12
@@ -188,6 +188,57 @@ CREATE TABLE quota_use (
     PRIMARY KEY (upstream, window, bucket)
 ) WITHOUT ROWID"""
 
+# 1 bit: the kind. Rows come in the order of their numbers; digests have no order and cost a page each, where asked for.
+_IMPRINT: Final = """
+CREATE TABLE imprint (                   -- by what messages are known when they come again
+    id       INTEGER PRIMARY KEY,        -- message * 2, plus 1 for an Idempotency-Key
+    digest   BLOB    NOT NULL UNIQUE,
+    until    INTEGER NOT NULL,           -- from then on another message
+    repeated INTEGER NOT NULL DEFAULT 0, -- how often it came again
+    last     INTEGER                     -- and when last
+)"""
+
+_LEARNED: Final = """
+CREATE TABLE learned (                   -- what an upstream was found to bear, where it is less than configured
+    upstream       TEXT    PRIMARY KEY,
+    rate           REAL,                 -- units a second that were too fast; NULL: none was
+    span           REAL    NOT NULL,     -- seconds in use until it is tried again
+    since          INTEGER NOT NULL,
+    reason         TEXT    NOT NULL,
+    connections    INTEGER,              -- more were too many; NULL: none were
+    patience       REAL    NOT NULL,     -- seconds until one more is tried
+    crowded        INTEGER NOT NULL,
+    crowded_reason TEXT    NOT NULL,
+    CHECK (rate IS NOT NULL OR connections IS NOT NULL)
+) WITHOUT ROWID"""
+
+_BRAKE: Final = """
+CREATE TABLE brake (                     -- bulk mail of these is held until an operator releases it
+    kind   TEXT    NOT NULL CHECK (kind IN ('upstream', 'sender', 'tag')),
+    name   TEXT    NOT NULL,
+    at     INTEGER NOT NULL,
+    reason TEXT    NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID"""
+
+_LOGIN: Final = """
+CREATE TABLE login (                     -- the last logins that an upstream refused: too many lock an account
+    upstream TEXT    NOT NULL,
+    n        INTEGER NOT NULL,
+    at       INTEGER NOT NULL,
+    PRIMARY KEY (upstream, n)
+) WITHOUT ROWID"""
+
+
+# Whose turn a recipient has: rank of the priority and digest of source and way (delivery/turns.py). What is handed over
+# in memory is never in the index, so that accepting pays nothing for it.
+_ROUTES: Final = (
+    "ALTER TABLE message ADD COLUMN marks TEXT",  # what the door saw of the routes' conditions, a line each
+    "ALTER TABLE recipient ADD COLUMN turn INTEGER NOT NULL DEFAULT 4294967296",
+    "CREATE INDEX recipient_waiting ON recipient (turn, due) WHERE state = 'waiting'",
+    "ALTER TABLE quota ADD COLUMN held INTEGER NOT NULL DEFAULT 0",  # days that the warm-up did not grow
+)
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the file to SCHEMA_VERSION, each step in its own transaction; raises sqlite3.Error."""
@@ -224,5 +275,28 @@ def migrate(connection: sqlite3.Connection) -> None:
         for statement in _OUTCOMES:
             database.execute(statement)
         database.execute("PRAGMA user_version = 5")
+
+    @migrations(name="0006_routes")
+    def _sixth(database: Database) -> None:
+        for statement in _ROUTES:
+            database.execute(statement)
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        database.execute(f"PRAGMA user_version = {max(version, 6)}")
+
+    @migrations(name="0007_dedupe")
+    def _seventh(database: Database) -> None:
+        database.execute(_IMPRINT)
+        database.execute("PRAGMA user_version = 7")
+
+    @migrations(name="0008_learned")
+    def _eighth(database: Database) -> None:
+        database.execute(_LEARNED)
+        database.execute(_BRAKE)
+        database.execute("PRAGMA user_version = 8")
+
+    @migrations(name="0009_logins")
+    def _ninth(database: Database) -> None:
+        database.execute(_LOGIN)
+        database.execute("PRAGMA user_version = 9")
 
     migrations.apply(Database(connection, recursive_triggers=False))

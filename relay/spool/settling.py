@@ -36,6 +36,9 @@ CONTENTS_GONE: Final = (
     f" ON content.id BETWEEN done.value << {CONTENT_SHIFT} AND (done.value << {CONTENT_SHIFT}) + {MAX_PARTS - 1})"
 )
 
+COMPANY: Final = 100
+"""Messages whose settlement is worth an fsync of its own: it waits for nobody."""
+
 _DONE: Final = frozenset({RecipientState.RELAYED, RecipientState.FAILED})
 
 

@@ -6,12 +6,14 @@ verbs to the event loop. docs/spool.md tells why nothing is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from relay.backlog import Dues
 from relay.clock import Clock
+from relay.lessons import BrakeRecord, LearnedRecord, Source
 from relay.mail import arrived_of, next_queue_number
 from relay.settings import SpoolSettings
 from relay.spool import (
@@ -19,6 +21,7 @@ from relay.spool import (
     Begun,
     Claimed,
     Delayed,
+    Duplicate,
     QueuedMessage,
     QuotaRecord,
     Selector,
@@ -32,7 +35,10 @@ from relay.spool import (
     accepting,
     delays,
     doubt,
+    dues,
+    imprints,
     leasing,
+    lessons,
     operating,
     quota,
     reading,
@@ -127,7 +133,7 @@ class SqliteSpool:
         finished = partial(self._unstage, number)
         await self._writer.submit(partial(accepting.discard, number=number), lazy=True, finished=finished)
 
-    async def accept(self, arrival: Arrival) -> None:
+    async def accept(self, arrival: Arrival) -> Duplicate | None:
         """Durable on return; what is not staged needs room by max_size and min_free_disk."""
         self._check_writer()
         size = 0
@@ -139,7 +145,8 @@ class SqliteSpool:
             finished = partial(self._accepted, size)
         self._last = max(self._last, arrival.message.number)
         work = partial(accepting.accept, arrival=arrival)
-        await self._writer.submit(work, grows=True, octets=size, finished=finished)
+        duplicate: Duplicate | None = await self._writer.submit(work, grows=True, octets=size, finished=finished)
+        return duplicate
 
     # -- delivery ---------------------------------------------------------------------------------------------------
 
@@ -156,11 +163,44 @@ class SqliteSpool:
         """One transaction; never refused for want of room."""
         await self._writer.submit(partial(quota.record, record=record), lazy=lazy)
 
-    async def claim(self, now: float, limit: int, octets: int) -> list[Claimed]:
+    async def learned(self) -> dict[str, LearnedRecord]:
+        """As of the last commit."""
+        return await self._contents.read(lessons.learned)
+
+    async def record_learned(self, record: LearnedRecord) -> None:
+        """One transaction; never refused for want of room."""
+        await self._writer.submit(partial(lessons.record, record=record), lazy=True)
+
+    async def refused_logins(self) -> dict[str, tuple[float, ...]]:
+        """As of the last commit."""
+        return await self._contents.read(lessons.refused_logins)
+
+    async def record_refused_logins(self, upstream: str, times: Sequence[float]) -> None:
+        """One transaction; never refused for want of room."""
+        await self._writer.submit(partial(lessons.record_refused_logins, upstream=upstream, times=times))
+
+    async def brakes(self) -> list[BrakeRecord]:
+        """As of the last commit."""
+        return await self._contents.read(lessons.brakes)
+
+    async def brake(self, record: BrakeRecord) -> None:
+        """One transaction; never refused for want of room."""
+        await self._writer.submit(partial(lessons.brake, record=record))
+
+    async def unbrake(self, source: Source, now: float) -> int:
+        """One transaction, as large as what is held."""
+        released: int = await self._writer.submit(partial(lessons.unbrake, source=source, now=now))
+        return released
+
+    async def due_turns(self, now: float, after: int, limit: int) -> list[int]:
+        """Jumps from turn to turn in their index, whatever waits in each."""
+        return await self._contents.read(partial(reading.due_turns, now=milliseconds(now), after=after, limit=limit))
+
+    async def claim(self, now: float, limit: int, octets: int, turns: Mapping[int, int] | None = None) -> list[Claimed]:
         """Fewer than ``limit`` also where messages have very many recipients: ask ``next_due`` for what is left."""
         if limit <= 0:
             return []
-        work = partial(leasing.claim, now=milliseconds(now), limit=limit, octets=octets)
+        work = partial(leasing.claim, now=milliseconds(now), limit=limit, octets=octets, turns=turns)
         claimed: list[Claimed] = await self._writer.submit(work)
         return claimed
 
@@ -176,7 +216,8 @@ class SqliteSpool:
         if not settlements:
             return frozenset()
         work = partial(settling.settle, settlements=settlements)
-        done: frozenset[int] = await self._writer.submit(work, lazy=True)
+        rows = len(settlements)
+        done: frozenset[int] = await self._writer.submit(work, lazy=rows < settling.COMPANY, rows=rows)
         return done
 
     async def begun(self) -> list[Begun]:
@@ -208,9 +249,9 @@ class SqliteSpool:
         told: frozenset[int] = await self._writer.submit(work, grows=True, octets=size, finished=finished)
         return told
 
-    async def next_due(self, now: float) -> float | None:  # noqa: ARG002  (the port's; a due time is its own answer)
+    async def next_due(self, now: float, *, ahead: bool = False) -> float | None:
         """The earliest due time of a waiting recipient."""
-        return await self._contents.read(reading.next_due)
+        return await self._contents.read(partial(reading.next_due, after=milliseconds(now) if ahead else None))
 
     async def content(self, number: int, part: int) -> bytes:
         """One part; SpoolError where the message is done or the part never was."""
@@ -225,6 +266,10 @@ class SqliteSpool:
     async def counts(self, now: float) -> dict[str, int]:
         """Reads the whole index of open recipients: a fraction of a second per million."""
         return await self._operators.read(partial(reading.counts, now=milliseconds(now)))
+
+    async def dues(self, now: float, grain: float) -> list[Dues]:
+        """What waits, by turn and due time."""
+        return await self._operators.read(partial(dues.dues, now=milliseconds(now), grain=milliseconds(grain)))
 
     async def oldest(self) -> float | None:
         """Arrival of the open message with the lowest number."""
@@ -269,6 +314,14 @@ class SqliteSpool:
             count, after = await self._writer.submit(work, lazy=True)
             swept += count
         return swept
+
+    async def forget_imprints(self, now: float) -> int:
+        """Looks for them where that keeps nobody waiting; forgets 500 in a transaction."""
+        gone, at, after = 0, milliseconds(now), 0
+        while ids := await self._operators.read(partial(imprints.over, after=after, now=at)):
+            gone += await self._writer.submit(partial(imprints.forget, ids=ids, now=at), lazy=True)
+            after = ids[-1]
+        return gone
 
     async def beat(self) -> None:
         """An empty transaction behind what waits: no page is written, nothing is synced."""

@@ -33,6 +33,9 @@ from relay.spool.transaction import Transaction
 COMPANY_WAIT: Final = 0.020
 """Seconds that settlements wait for an accept to share their fsync; a crash in them relays what was settled again."""
 
+RIDERS: Final = 16
+"""Settlements that go with an accept which finds them waiting; of more, all go right behind it."""
+
 MAX_OPERATIONS: Final = 1000
 MAX_OCTETS: Final = 8 * 1024 * 1024
 """What one batch takes at the most, so that the first in it does not wait long for the last."""
@@ -69,6 +72,7 @@ class Writer:
         self._broken = broken
         self._queue: SimpleQueue[Operation | None] = SimpleQueue()
         self._closing = False
+        self._aside: list[Operation] = []
         self._connection: sqlite3.Connection
         self._checkpointer: Checkpointer
         self._disk: Disk
@@ -106,16 +110,16 @@ class Writer:
     def _run(self, opening: Callable[[], Opened], started: asyncio.Future[Opened]) -> None:
         try:
             opened = opening()
+            self._connection = opened.connection
+            self._checkpointer = Checkpointer(opened.connection, opened.path)
+            self._disk = Disk(opened.path, self.ballast, self._checkpointer, say=partial(self._tell, _log.warning))
+            if not self.ballast.take():
+                self._disk.note_full()
+                self._recover()
         except BaseException as error:  # noqa: BLE001  (it belongs to the one who waits for the start)
             self._tell(refuse, started, error)
             self._tell(resolve, self._ended, None)
             return
-        self._connection = opened.connection
-        self._checkpointer = Checkpointer(opened.connection, opened.path)
-        self._disk = Disk(opened.path, self.ballast, self._checkpointer, say=partial(self._tell, _log.warning))
-        if not self.ballast.take():
-            self._disk.note_full()
-            self._recover()
         self._tell(resolve, started, opened)
         try:
             while (batch := self._gather()) is not None:
@@ -123,6 +127,10 @@ class Writer:
                     self._serve(batch)
                 if self._disk.full and self._clock.monotonic() >= self._recovery_due:
                     self._recover()
+        except Exception as error:  # noqa: BLE001
+            # A bug of ours: nobody would be answered any more, and the relay would seem to live.
+            _log.exception("the spool's writer ended in an unforeseen way")
+            self._give_in(SpoolBroken(f"the spool's writer ended by {type(error).__name__}"))
         finally:
             try:
                 self._end()
@@ -132,10 +140,12 @@ class Writer:
     def _gather(self) -> list[Operation] | None:
         """What to commit next: empty after a quiet moment, None when closed."""
         take = self._queue.get
-        batch: list[Operation] = []
-        octets = 0
-        deadline: float | None = None
+        batch, self._aside = self._aside, []
+        octets = rows = 0
+        deadline: float | None = 0.0 if batch else None
         timeout = RECOVERY_PAUSE if self._disk.full else self._checkpointer.patience
+        if batch:
+            timeout = 0.0
         while len(batch) < MAX_OPERATIONS and octets < MAX_OCTETS:
             try:
                 operation = take(timeout=timeout) if timeout is None or timeout > 0 else self._queue.get_nowait()
@@ -147,8 +157,12 @@ class Writer:
                     return None
                 self._queue.put(None)
                 break
+            if deadline and rows > RIDERS and not operation.lazy:
+                # It would wait for them longer than for its own fsync.
+                batch, self._aside = [], batch
             batch.append(operation)
             octets += operation.octets
+            rows += operation.rows
             if not operation.lazy:
                 timeout = deadline = 0.0
             elif deadline is None:
@@ -267,11 +281,16 @@ class Writer:
             failure = SpoolBroken("a transaction could not be rolled back")
         if isinstance(failure, SpoolFull):
             self._disk.note_full()
-        if isinstance(failure, SpoolBroken) and not isinstance(self.failure, SpoolBroken):
+        if isinstance(failure, SpoolBroken):
+            self._give_in(failure)
+        return failure
+
+    def _give_in(self, failure: SpoolBroken) -> None:
+        """Take nothing any more; said once."""
+        if not isinstance(self.failure, SpoolBroken):
             self.failure = failure
             if self._broken is not None:
                 self._tell(self._broken, str(failure))
-        return failure
 
     def _checkpoint(self, *, idle: bool) -> None:
         if isinstance(self.failure, SpoolBroken):

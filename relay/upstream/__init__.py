@@ -23,13 +23,17 @@ class UpstreamUnavailable(Exception):
         self.outcome = outcome
 
 
+class ContentWithheld(Exception):
+    """Said by ``before_content``: the message is not to go any more. Nobody's trouble; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryRequest:
     """One message and those of its recipients that share this transaction, under one lease.
 
     ``content`` is all octets, or None for a large message: then ``read_part`` gives each of its ``parts``. ``prefix``
     goes before it on the wire (what differs by upstream, such as signatures). ``before_content`` is to be awaited right
-    before the first octet of content leaves; where it raises, none may.
+    before the first octet of content leaves; where it raises, none may: :class:`ContentWithheld`, or trouble.
     """
 
     message: Message
@@ -81,7 +85,7 @@ class SessionObserver(Protocol):
         ...
 
     def capacity_changed(self, session: Session) -> None:
-        """``session.capacity`` may have grown."""
+        """``session.capacity`` may have grown, or the session retired by itself."""
         ...
 
     def ended(self, session: Session, why: Outcome | None) -> None:

@@ -15,7 +15,7 @@ from relay.outcome import Outcome, ReplyRule, lost
 from relay.smtp.capabilities import Capabilities, cannot_take
 from relay.smtp.client import ClientSession, Pipelining
 from relay.smtp.steps import Done
-from relay.upstream import DeliveryRequest, Finished, SessionObserver
+from relay.upstream import ContentWithheld, DeliveryRequest, Finished, SessionObserver
 
 QUIT_TIMEOUT: Final = 5.0
 """Seconds that a server has to answer QUIT before the connection is just closed."""
@@ -50,7 +50,8 @@ class SmtpSession(asyncio.Protocol):
     """A session after the handshake. ``relay`` is ``name[address]:port``; ``setup`` the seconds the handshake took.
 
     ``lost_step`` is called where the server lost step with pipelined commands, or may have: with True where it said
-    so, with False where the connection went before the first answer. ``rules`` tell what its refusals mean.
+    so, with False where the connection went, or fell silent, before the first answer. ``rules`` tell what its refusals
+    mean.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class SmtpSession(asyncio.Protocol):
         self._pump: asyncio.Task[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
+        self._heard: asyncio.Event | None = None
         self._begun = 0
         self._answered = 0
         self._unfit = 0
@@ -124,7 +126,11 @@ class SmtpSession(asyncio.Protocol):
         begun = _Begun(request, self._begun, now, self._setup if self._begun == 1 else 0.0)
         message, content = request.message, request.content
         size = len(request.prefix) + message.size
-        unfit = cannot_take(self._capabilities, message.envelope, content, size, host=self._host)
+        if self._quitting or self._over:
+            # Nothing is answered behind QUIT: the request would never have an outcome.
+            unfit: Outcome | None = lost("session ended before", host=self._host)
+        else:
+            unfit = cannot_take(self._capabilities, message.envelope, content, size, host=self._host)
         if unfit is not None:
             self._unfit += 1
             self._loop.call_soon(self._report_unfit, begun, unfit)
@@ -172,6 +178,8 @@ class SmtpSession(asyncio.Protocol):
         done = self._machine.receive(data)
         self._report(done)
         self._corked = False
+        if self._heard is not None:
+            self._heard.set()
         over = self._machine.over
         if over is not None:
             if over.reply is None or over.reply.code in _OUT_OF_STEP:
@@ -236,12 +244,25 @@ class SmtpSession(asyncio.Protocol):
                 self._progress = self._loop.time()
                 transport.write(machine.feed_content(octets))
             transport.write(machine.end_content())
+        except ContentWithheld as error:
+            await self._withhold(begun, str(error))
+            return
         except Exception as error:  # noqa: BLE001 - without its content the transaction can't go on, whatever the reason
             self._pump = None
             self.abort(f"content can't be read ({type(error).__name__}), transaction broken off")
             return
         self._pump = None
         self._flush()
+
+    async def _withhold(self, begun: _Begun, why: str) -> None:
+        """End in place of the content, which must follow a 354 or BDAT (RFC 5321 §4.1.1.4, RFC 3030 §2); but not before
+        the messages ahead have their answers, lest these are in doubt.
+        """
+        while self._machine.oldest is not begun:
+            self._heard = asyncio.Event()
+            await self._heard.wait()
+        self._pump = None
+        self._end(self._machine.lost(why), None)
 
     @staticmethod
     async def _part(request: DeliveryRequest, part: int) -> bytes:
@@ -345,7 +366,10 @@ class SmtpSession(asyncio.Protocol):
             self._end([], None)
         elif self._machine.in_flight:
             self._progress = self._loop.time()
+            if self._answered == 0:
+                self._lost_step(False)  # it may have thrown away what was pipelined, and wait for us
             what = "conversation timed out"
             self._end(self._machine.lost(what), lost(what, host=self._host))
         else:
             self.retire()
+            self._observer.capacity_changed(self)  # nobody told us to: it may be chosen for the next request

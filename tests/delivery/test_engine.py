@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import cast
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from relay.delivery.engine import MAX_TRIES
 from relay.events import Accepted, Attempted, Notice, Removed, Status
 from relay.outcome import Command, Outcome, Reply, Scope, Verdict, classify
-from relay.spool import SpoolFull
+from relay.spool import Settlement, SpoolFull
 from relay.upstream import DeliveryRequest
 from tests.delivery.scene import (
     BROKEN,
@@ -492,3 +492,26 @@ async def test_an_operator_can_return_a_message_to_its_sender(scene: Build) -> N
     assert await here.engine.fail([number], outcome) == 1
     assert await here.states(number) == [("failed", 1)]
     assert len(here.seen(Accepted)) == 1
+
+
+async def test_what_is_told_of_an_attempt_bears_the_time_after_its_commit() -> None:
+    upstream = FakeUpstream("up")
+    s = Scene(upstream)
+    settle = s.spool.settle
+
+    async def slowly(settlements: Sequence[Settlement]) -> frozenset[int]:
+        s.clock.wall += 2.5
+        return await settle(settlements)
+
+    s.spool.settle = slowly  # type: ignore[method-assign]
+    await s.engine.start()
+    await s.arrives("b@y.test")
+    begun = s.clock.wall
+    upstream.working[0].answer(RELAYED)
+    await settle_down()
+    told = [event for event in s.events if isinstance(event, Attempted | Removed)]
+    assert [event.at for event in told] == [begun + 2.5] * 2
+    (attempted, _) = told
+    assert isinstance(attempted, Attempted)
+    assert sum(attempted.delays) < 1, "the commit is no part of the delivery"
+    await s.engine.stop(1)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from relay.daemon.desk import Desk
 from relay.delivery.lane import Lane, LaneLimits
 from relay.events import Attempted, Notice
 from relay.outcome import Command, Outcome, Reply, Trouble, classify, unavailable
@@ -56,6 +57,21 @@ async def test_refusals_at_the_same_time_are_one_pause_and_charge_nobody(outcome
     assert len([text for text in texts(scene) if "upstream up is paused" in text]) == 1
     assert not scene.seen(Attempted)
     assert len(scene.engine.claimed) == 5
+
+
+@pytest.mark.parametrize(("outcome", "warning"), [(THROTTLED, False), (SPENT, True)])
+async def test_a_pause_that_may_take_a_day_is_a_warning(outcome: Outcome, warning: bool) -> None:
+    scene, _, _ = await paused(outcome)
+    (notice,) = [e for e in scene.events if isinstance(e, Notice) and "is paused" in e.text]
+    assert notice.warning is warning
+
+
+async def test_what_waits_for_a_paused_upstream_is_told_until_when() -> None:
+    scene, _, lane = await paused(SPENT, messages=1)
+    (number,) = scene.engine.claimed
+    waits_for = Desk(scene.engine).waits_for(number)
+    assert waits_for == f"an upstream (up is {lane.condition}: {lane.last_error})"
+    assert "paused (quota) until 2" in waits_for
 
 
 async def test_one_message_is_the_trial_and_a_taken_one_lets_all_go() -> None:
@@ -175,7 +191,7 @@ async def test_too_many_connections_is_a_ceiling_where_there_is_one_and_a_pause_
     up.refuses = unavailable("421 too many", trouble=Trouble.CONNECTIONS)
     for n in range(10):
         await scene.arrives(f"{n}@y.test")
-    assert (state(lane), lane.connections, up.connects) == ("up", 1, 2)
+    assert (state(lane), lane.connections, up.connects) == ("backoff", 1, 2)
     assert len([text for text in texts(scene) if "no more than 1 connections" in text]) == 1
     up.sessions[0].answer(RELAYED)
     await settle_down()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+from dataclasses import dataclass, field, replace
 
 import pytest
 
+from relay.delivery.permits import Quotas
 from relay.events import Attempted
 from relay.mail import NO_SIGNATURE, UNSIGNED, Signatures
 from relay.outcome import Reply
-from relay.settings import UpstreamDkimSettings, UpstreamSettings
+from relay.settings import Limit, UpstreamDkimSettings, UpstreamSettings
 from relay.spool import PART_SIZE, SpoolError
-from tests.delivery.scene import RELAYED, FakeUpstream, Scene, settle_down
+from tests.delivery.scene import RELAYED, FakeUpstream, Scene, settle_down, with_lifetime
+from tests.delivery.test_limits import MovedBootClock
 
 MAIN = UpstreamSettings("main")
 SES = UpstreamSettings("ses", dkim=UpstreamDkimSettings(1, ("date",)))
@@ -153,3 +156,109 @@ async def test_trouble_with_signing_is_an_attempt_too(error: Exception) -> None:
     assert prefixes(upstream) == []
     assert await s.states(number) == [("deferred", 1)]
     await s.engine.stop(1)
+
+
+# -- what is being signed keeps its place ---------------------------------------------------------------------------
+class SlowSigner(StandInSigner):
+    """Signs what is let go, by the number of the message's turn at it."""
+
+    def __init__(self, answer: Reply | None = None) -> None:
+        super().__init__(answer)
+        self.waiting: list[asyncio.Event] = []
+
+    async def sign(self, draft: object, queue_id: str, upstream: str | None = None) -> Signatures | Reply:
+        self.waiting.append(asyncio.Event())
+        await self.waiting[-1].wait()
+        return await super().sign(draft, queue_id, upstream)
+
+    async def let_go(self, *which: int) -> None:
+        for each in which:
+            self.waiting[each].set()
+            await settle_down()
+
+
+async def backlog(signer: SlowSigner, count: int, connections: int = 1) -> tuple[Scene, FakeUpstream, list[int]]:
+    upstream = FakeUpstream("main")
+    s = Scene(upstream, connections=connections)
+    s.engine.signing.configure(signer, [MAIN])
+    await s.engine.start()
+    numbers = [await s.arrives(f"{n}@y.test") for n in range(count)]
+    await settle_down()
+    return s, upstream, numbers
+
+
+def begun(upstream: FakeUpstream) -> list[str]:
+    requests = (request for session in upstream.sessions for request in session.begun)
+    return [request.message.envelope.recipients[0].address for request in requests]
+
+
+async def test_no_more_is_signed_ahead_than_can_soon_be_begun() -> None:
+    signer = SlowSigner()
+    s, _, numbers = await backlog(signer, 30, connections=2)
+    assert len(signer.waiting) == 2 * 2
+    assert s.engine.claimed == frozenset(numbers), "an operator finds them all"
+    await s.engine.stop(0)
+
+
+async def test_what_has_no_permit_is_not_signed() -> None:
+    signer = SlowSigner()
+    upstream = FakeUpstream("main")
+    s = Scene(upstream, connections=10)
+    quotas = Quotas(s.spool, s.clock, MovedBootClock(), s.engine.permits_came)
+    s.engine.lanes[0].permits = quotas.of(replace(MAIN, limits=(Limit(3, 3600.0, "3/hour"),)))
+    s.engine.signing.configure(signer, [MAIN])
+    await s.engine.start()
+    for n in range(30):
+        await s.arrives(f"{n}@y.test")
+    await settle_down()
+    assert len(signer.waiting) == 3
+    await s.engine.stop(0)
+
+
+async def test_what_was_signed_goes_in_its_order_and_others_may_overtake_what_takes_long() -> None:
+    signer = SlowSigner()
+    s, upstream, _ = await backlog(signer, 4)
+    await signer.let_go(1)
+    assert begun(upstream) == ["1@y.test"]
+    await signer.let_go(0)
+    went = []
+    for _ in range(4):
+        await signer.let_go(*range(len(signer.waiting)))
+        went += begun(upstream)
+        upstream.working[0].answer(RELAYED)
+        await settle_down()
+    assert went == ["1@y.test", "0@y.test", "2@y.test", "3@y.test"]
+    await s.engine.stop(0)
+
+
+@pytest.mark.parametrize("answer", [None, Reply(550, "Error: message can't be signed", "5.7.5")])
+async def test_an_operator_can_take_back_what_is_being_signed(answer: Reply | None) -> None:
+    signer = SlowSigner(answer)
+    s, upstream, numbers = await backlog(signer, 2)
+    s.engine.pause()
+    await s.engine.withdraw(frozenset(numbers))
+    assert s.engine.claimed == frozenset()
+    await signer.let_go(*range(len(signer.waiting)))
+    assert begun(upstream) == []
+    assert [await s.states(number) for number in numbers] == [[("waiting", 0)]] * 2
+    await s.engine.stop(0)
+
+
+async def test_what_is_being_signed_at_the_end_is_given_back() -> None:
+    signer = SlowSigner()
+    s, _, numbers = await backlog(signer, 2)
+    await s.engine.stop(0)
+    assert [await s.states(number) for number in numbers] == [[("waiting", 0)]] * 2
+
+
+async def test_what_is_being_signed_expires_in_time() -> None:
+    upstream = FakeUpstream("main")
+    s = Scene(upstream, settings=with_lifetime(100.0))
+    s.engine.signing.configure(SlowSigner(), [MAIN])
+    await s.engine.start()
+    number = await s.arrives("b@y.test")
+    s.clock.wall += 101.0
+    s.engine.permits_came()
+    await settle_down()
+    assert await s.states(number) == [("failed", 1)]
+    await s.engine.stop(0)

@@ -67,7 +67,9 @@ class Relay:
     queue: Table = field(default_factory=dict)
     listener: Table = field(default_factory=dict)
     spool: Table = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    program: Sequence[str] = COMMAND
     port: int = 0
     log: list[str] = field(default_factory=list)
     process: asyncio.subprocess.Process | None = None
@@ -87,6 +89,7 @@ class Relay:
             "queue": {"backoff": ["1s"], "stop_timeout": "10s", **self.queue},
             "listener.app": {"address": f"127.0.0.1:{self.port}", **self.listener},
             **{f"upstream.{name}": table for name, table in self.upstreams.items()},
+            **self.tables,
         }
         self.config.write_text(toml(tables))
 
@@ -104,7 +107,7 @@ class Relay:
         self.lives += 1
         earlier = len(self.lines("daemon started"))
         self.process = await asyncio.create_subprocess_exec(
-            *COMMAND,
+            *self.program,
             "serve",
             "-c",
             str(self.config),
@@ -121,7 +124,7 @@ class Relay:
                 if not may_die:
                     await self.until("daemon started", earlier + 1)  # the other listeners too
                 return listening
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, ConnectionResetError):
                 if self.process.returncode is not None:
                     break
                 await asyncio.sleep(0.01)

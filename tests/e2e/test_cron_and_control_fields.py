@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.e2e.harness import Relay, smtp_upstream
 from tests.peers.ledger import Submitter
 from tests.peers.scripted import ScriptedUpstream
+from tests.peers.tap import ByteTap
 
 REWRITE = {"RELAY__REWRITE__ALIASES__ROOT": "ops@example.com", "RELAY__REWRITE__DEFAULT_DOMAIN": "example.org"}
 
@@ -56,10 +57,11 @@ async def test_control_fields_are_obeyed_and_go_no_further(tmp_path: Path) -> No
 
 async def test_a_relay_that_is_its_own_upstream_ends_the_loop(tmp_path: Path) -> None:
     relay = Relay(tmp_path, {"peer": smtp_upstream(1)}, {"bounces": "off"})
-    relay.upstreams = {"itself": smtp_upstream(relay.port)}
-    relay.write_config()
-    async with relay:
-        await relay.submit()
-        (told,) = await relay.until(r"to=<b@y\.test>, .*dsn=5\.4\.6, status=bounced \((.*)\)")
-        assert "too many hops" in told[1]
-        assert len(relay.lines(r"status=sent")) == 1
+    async with ByteTap(relay.port) as around_the_corner:  # what is plainly our own listener is refused at the start
+        relay.upstreams = {"itself": smtp_upstream(around_the_corner.port)}
+        relay.write_config()
+        async with relay:
+            await relay.submit()
+            (told,) = await relay.until(r"to=<b@y\.test>, .*dsn=5\.4\.6, status=bounced \((.*)\)")
+            assert "too many hops" in told[1]
+            assert len(relay.lines(r"status=sent")) == 1

@@ -36,7 +36,7 @@ async def test_a_port_in_use_is_said_in_words(tmp_path: Path) -> None:
                 {
                     "spool": {"url": f"sqlite:///{tmp_path}/other/spool.db", "min_free_disk": "0MB"},
                     "listener.app": {"address": f"127.0.0.1:{peer.port}"},
-                    "upstream.peer": smtp_upstream(peer.port),
+                    "upstream.peer": smtp_upstream(1),
                 }
             )
         )

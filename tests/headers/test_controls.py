@@ -20,7 +20,7 @@ from relay.outcome import Reply
 
 
 def test_nothing_asked_for() -> None:
-    assert read_controls([]) == NO_CONTROLS == Controls(Priority.NORMAL, None, None, None, None)
+    assert read_controls([]) == NO_CONTROLS == Controls(None, None, None, None, None)
 
 
 @pytest.mark.parametrize("text", [b"urgent", b"URGENT", b"Urgent"])

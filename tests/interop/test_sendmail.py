@@ -213,7 +213,7 @@ async def test_mailq_lists_what_relay_queue_lists(tmp_path: Path) -> None:
     upstreams = {"sim": {"kind": "simulator"}}
     async with Relay(tmp_path, upstreams, queue={"backoff": ["1h"]}) as relay:
         machine = Machine(tmp_path, relay.config)
-        assert await asyncio.to_thread(machine.run, machine.mailq) == ""
+        assert await asyncio.to_thread(machine.run, machine.mailq) == "Mail queue is empty\n"
         await asyncio.to_thread(machine.run, machine.sendmail, "-f", "a@x.test", "defer@y.test")
         await relay.until("status=deferred")
         code, listed, _ = await relay.command("queue", "list")

@@ -17,7 +17,7 @@ from relay.listener.intake import Intake
 from relay.listener.server import Listeners
 from relay.mail import next_queue_number
 from relay.settings import ListenerSettings, UserSettings
-from relay.spool import Arrival, Spool
+from relay.spool import Arrival, Duplicate, Spool
 
 
 class MemorySpool:
@@ -26,6 +26,7 @@ class MemorySpool:
     def __init__(self, before: Callable[[str], Awaitable[None]] | None = None) -> None:
         self.accepted: list[Arrival] = []
         self.staged: dict[int, dict[int, bytes]] = {}
+        self.imprints: dict[bytes, int] = {}
         self.no_room: Exception | None = None
         self.keep = True
         self._before = before
@@ -49,10 +50,15 @@ class MemorySpool:
         await self._pass("discard")
         self.staged.pop(number, None)
 
-    async def accept(self, arrival: Arrival) -> None:
+    async def accept(self, arrival: Arrival) -> Duplicate | None:
         await self._pass("accept")
+        for imprint in arrival.imprints:
+            first = self.imprints.setdefault(imprint.digest, arrival.message.number)
+            if first != arrival.message.number:
+                return Duplicate(first, imprint.kind)
         if self.keep:
             self.accepted.append(arrival)
+        return None
 
     async def _pass(self, verb: str) -> None:
         if self._before is not None:
@@ -76,19 +82,19 @@ class NotingDelivery:
     handed: list[Arrival] = field(default_factory=list)
     waits: int = 0
 
-    def reserve(self, size: int) -> bool:
+    def reserve(self, size: int, turn: int) -> bool:
         if self.reserved >= self.room:
             return False
         self.reserved += 1
         return True
 
-    def unreserve(self, size: int) -> None:
+    def unreserve(self, size: int, turn: int) -> None:
         self.reserved -= 1
 
     def handed_over(self, arrival: Arrival) -> None:
         self.handed.append(arrival)
 
-    def waiting(self) -> None:
+    def waiting(self, turn: int) -> None:
         self.waits += 1
 
 

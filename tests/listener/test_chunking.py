@@ -187,6 +187,17 @@ async def test_line_ends_are_refused_where_asked() -> None:
         assert not door.spool.accepted
 
 
+async def test_data_after_a_refused_chunk_gets_no_354() -> None:
+    async with a_door(line_ends="reject") as door:
+        client = await door.connect()
+        await client.ask(EHLO)
+        await begin(client)
+        assert (await client.ask(bdat(HEAD + b"bare\n"))).startswith(b"550 5.6.11 ")
+        assert await client.ask(b"DATA\r\n") == b"503 5.5.1 Error: DATA after BDAT"
+        assert await client.ask(b"RSET\r\n") == b"250 2.0.0 Ok"
+        assert not door.spool.accepted
+
+
 async def test_binarymime_is_not_offered(client: Dialogue) -> None:
     assert (await client.ask(b"MAIL FROM:<a@x.test> BODY=BINARYMIME\r\n")).startswith(b"501 5.5.4 ")
 

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from relay.clock import SystemClock
-from relay.events import Accepted, Event
+from relay.events import Accepted, Event, Repeated
 from relay.listener.intake import PARTS_AT_A_TIME, Intake
 from relay.mail import UNSIGNED, Body, Client, Envelope, Priority, Recipient, Signatures, queue_id
 from relay.outcome import Reply
@@ -264,6 +264,34 @@ async def test_what_cannot_be_had_is_refused(asked: bytes, size: int) -> None:
     assert (desk.events, desk.delivery.reserved) == ([], 0)
 
 
+@pytest.mark.parametrize("size", [0, 600_000])
+async def test_what_comes_again_under_a_key_is_answered_with_the_first_ones_id(size: int) -> None:
+    desk = Desk()
+    asked = b"Idempotency-Key: order 42\r\n" + HEADER
+    first = await desk.take(asked + b"x" * size)
+    reserved = desk.delivery.reserved
+    assert await desk.take(asked + b"something else" + b"x" * size) == first
+    assert (first.code, len(desk.spool.accepted)) == (250, 1)
+    assert (desk.delivery.reserved, len(desk.delivery.handed)) == (reserved, reserved)
+    number = desk.spool.accepted[0].message.queue_id
+    repeated = desk.events[-1]
+    assert isinstance(repeated, Repeated)
+    assert (repeated.duplicate_of, repeated.known_by) == (number, "Idempotency-Key")
+    assert repeated.queue_id != number
+
+
+async def test_message_ids_that_come_again_mean_something_where_asked_to() -> None:
+    desk = Desk()
+    mail = b"Message-ID: <1@app.test>\r\n" + HEADER
+    desk.intake.configure(RewriteSettings(), [], 600.0)
+    bare = b"Subject: x\r\n\r\nbody\r\n"
+    replies = [await desk.take(each) for each in (mail, mail, bare, bare)]
+    assert len({reply.text for reply in replies}) == 3, "what had no Message-ID of its own is never known again"
+    desk.intake.configure(RewriteSettings(), [])
+    assert (await desk.take(mail)).text not in {reply.text for reply in replies}
+    assert not desk.spool.accepted[-1].imprints
+
+
 async def test_a_message_that_comes_back_twice_is_in_a_loop() -> None:
     desk = Desk()
     content = HEADER
@@ -316,7 +344,7 @@ async def test_a_large_body_without_header_is_no_large_header() -> None:
 def test_room_is_asked_for_at_mail(error: Exception | None, code: int | None) -> None:
     desk = Desk()
     desk.spool.no_room = error
-    reply = desk.intake.check_room(5)
+    reply = desk.intake.check_room(5, Client("localhost", "127.0.0.1"))
     assert (reply and reply.code) == code
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from relay.events import Disconnected, Notice, Rejected
+from relay.listener.inbox import MAX_LINE
 from relay.mail import Body, Recipient
 from relay.spool import SpoolError
 from tests.listener.stand_ins import Dialogue, Door, MemorySpool, a_door
@@ -323,7 +324,9 @@ async def test_a_command_has_one_deadline_however_it_trickles() -> None:
         rest = asyncio.create_task(client.rest())
         while not rest.done():
             client.writer.write(b"N")
-            await asyncio.wait([rest], timeout=0.05)
+            await asyncio.wait(
+                [rest], timeout=0.035
+            )  # not at the deadline's own moment: what it sends to a closed socket resets it
         assert rest.result().startswith(b"421 4.4.2 ")
 
 
@@ -350,7 +353,7 @@ async def test_a_trickle_of_content_runs_into_the_deadline() -> None:
             if answer.done():
                 break
             client.writer.write(b"x")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.035)
         assert (await answer).startswith(b"421 4.4.2 ")
         assert not door.spool.accepted
 
@@ -440,3 +443,41 @@ async def test_spool_trouble_at_mail() -> None:
         client = await door.connect()
         await client.ask(EHLO)
         assert (await client.ask(MAIL)).startswith(b"451 4.3.0 ")
+
+
+async def test_the_end_of_a_line_that_was_too_long_is_no_command(door: Door, client: Dialogue) -> None:
+    client.writer.write(b"NOOP " + b"x" * MAX_LINE)
+    await client.writer.drain()
+    await asyncio.sleep(0.05)
+    assert await client.ask(MAIL) == b"500 5.5.2 Error: command line too long"
+    assert (await client.ask(RCPT)).startswith(b"503 5.5.1 ")
+    assert not door.spool.accepted
+
+
+@pytest.mark.parametrize("gap", [0, 0.02])
+async def test_a_client_that_leaves_behind_its_354(door: Door, client: Dialogue, gap: float) -> None:
+    for command in (MAIL, RCPT):
+        await client.ask(command)
+    assert (await client.ask(b"DATA\r\n")).startswith(b"354 ")
+    await asyncio.sleep(gap)
+    client.writer.write_eof()
+    assert await client.rest() == b""
+    assert not door.spool.accepted
+
+
+async def test_commands_one_by_one_cost_no_step_of_the_sessions_task(client: Dialogue, door: Door) -> None:
+    (session,) = door.session_list()
+    steps = 0
+    receive = session._receive
+
+    async def counted() -> bool:
+        nonlocal steps
+        steps += 1
+        return await receive()
+
+    session._receive = counted  # type: ignore[method-assign]
+    for command in (MAIL, RCPT, b"RSET\r\n", MAIL, RCPT, b"DATA\r\n"):
+        assert (await client.ask(command))[:1] in b"23"
+    assert steps == 0
+    assert (await client.ask(MESSAGE)).startswith(b"250 ")
+    assert steps == 1

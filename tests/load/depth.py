@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,9 @@ def fill(path: Path, count: int) -> None:
     connection.execute("UPDATE totals SET messages = ?, octets = ?", (count, CONTENT * count))
     connection.execute("COMMIT")
     connection.close()
+    # On disk now, not while somebody measures.
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def resident(pid: int) -> float:

@@ -66,6 +66,7 @@ class Report:
     results: dict[str, dict[str, Measured]] = field(default_factory=dict)
     syncs: dict[str, float] = field(default_factory=dict)
     latencies: dict[str, list[float]] = field(default_factory=dict)
+    backlog: int = 0
     depths: list[Depth] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     configurations: dict[str, str] = field(default_factory=dict)
@@ -139,7 +140,8 @@ class Report:
         if not self.latencies:
             return []
         return [
-            "Accept latency of a lone client, one message every 10 ms, while others wait for round trips of 50 ms:",
+            f"Accept latency of a lone client, one message every 10 ms, while a backlog of {self.backlog:,} messages",
+            "drains to a sink that answers at once:",
             "",
             "| | p50 | p90 | p99 | worst |",
             "|---|---|---|---|---|",

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -100,6 +100,7 @@ class Bench:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
+        self._sinks: dict[int, subprocess.Popen[str]] = {}
         self.configurations: dict[str, str] = {}
 
     def __enter__(self) -> Self:
@@ -111,9 +112,18 @@ class Bench:
     def smtp_sink(self) -> int:
         """Debian's smtp-sink; its port."""
         port = free_port()
-        self._program([SMTP_SINK, "-u", "nobody", f"127.0.0.1:{port}", "1000"])
+        self._sinks[port] = self._program([SMTP_SINK, "-u", "nobody", f"127.0.0.1:{port}", "1000"])
         _listening(port)
         return port
+
+    @contextmanager
+    def held(self, sink: int) -> Iterator[None]:
+        """Nothing gets through to that smtp-sink meanwhile: the kernel takes its connections, nobody answers."""
+        self._sinks[sink].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._sinks[sink].send_signal(signal.SIGCONT)
 
     def delay_sink(self, delay: float, *, chunking: bool = False) -> DelaySink:
         """The sink that simulates a round trip."""

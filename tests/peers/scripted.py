@@ -216,10 +216,11 @@ class _Conversation:
         if verb in {"EHLO", "HELO"}:
             lines = ["peer.test", *(peer.extensions if verb == "EHLO" else ())]
             text = "".join(f"250{' ' if n == len(lines) - 1 else '-'}{said}\r\n" for n, said in enumerate(lines))
-            return await self.play(peer.act("EHLO", text.encode()))
+            return await self.play(peer.act(verb if verb in peer.script else "EHLO", text.encode()))
         if verb == "RCPT":
             address = line.partition(b"<")[2].rpartition(b">")[0].decode("utf-8", "replace")
-            act = peer.act(f"RCPT {address}", REPLIES["RCPT"])
+            default = REPLIES["RCPT"] if self.mail else b"503 5.5.1 need MAIL command\r\n"
+            act = peer.act(f"RCPT {address}", default)
             if act.reply.startswith(b"2"):
                 self.recipients.append(address)
             return await self.play(act)

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.smtp.bdat import Chunk, ChunkReader, parse_bdat
-from relay.smtp.datareader import BARE_LINE_END, TOO_LARGE
-from relay.smtp.lineends import are_whole, normalised
+from relay.smtp.lineends import BARE_LINE_END, TOO_LARGE, are_whole, normalised
 
 
 @pytest.mark.parametrize(

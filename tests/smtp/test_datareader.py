@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.smtp.datareader import BARE_LINE_END, TOO_LARGE, DataReader
+from relay.smtp.datareader import DataReader
+from relay.smtp.lineends import BARE_LINE_END, TOO_LARGE
 
 UNLIMITED = 1 << 40
 

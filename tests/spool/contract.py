@@ -9,8 +9,21 @@ from typing import Any, Protocol
 
 import pytest
 
-from relay.mail import UNSIGNED, Priority, RecipientState, Signatures, queue_id
-from relay.spool import PART_SIZE, Arrival, QuotaRecord, Selector, Spool, SpoolError, SpoolFull, Totals, Warned
+from relay.lessons import BrakeRecord, LearnedRecord, Source, held_by
+from relay.mail import UNSIGNED, Imprint, Priority, RecipientState, Signatures, queue_id
+from relay.spool import (
+    ORDINARY,
+    PART_SIZE,
+    Arrival,
+    Duplicate,
+    QuotaRecord,
+    Selector,
+    Spool,
+    SpoolError,
+    SpoolFull,
+    Totals,
+    Warned,
+)
 
 from .examples import CONTENT, NOW, arrival, rich, settled, settlement
 
@@ -18,6 +31,17 @@ WAITING, LEASED, HELD = RecipientState.WAITING, RecipientState.LEASED, Recipient
 RELAYED, FAILED = RecipientState.RELAYED, RecipientState.FAILED
 
 EVERYTHING = Selector(everything=True)
+
+BY_KEY = Imprint("Idempotency-Key", b"k" * 16, 86_400.0)
+BY_ID = Imprint("Message-ID", b"i" * 16, 600.0)
+
+
+def known(
+    number: int, *imprints: Imprint, later: float = 0.0, content: bytes | None = CONTENT, size: int | None = None
+) -> Arrival:
+    """An arrival that can be known again, so many seconds after NOW."""
+    given = arrival(number, content=content, size=size)
+    return replace(given, message=replace(given.message, arrived=NOW + later), imprints=imprints)
 
 
 class Opener(Protocol):
@@ -138,6 +162,73 @@ class SpoolContract:
         await spool.discard(number)
         assert await spool.content(number, 0) == CONTENT
 
+    # -- known again ------------------------------------------------------------------------------------------------
+
+    async def test_what_comes_again_is_stored_once_also_over_a_restart(self, opener: Opener) -> None:
+        spool = await opener()
+        first, second, third = (spool.allocate(NOW) for _ in range(3))
+        assert await spool.accept(known(first, BY_KEY, BY_ID)) is None
+        assert await spool.accept(known(second, BY_KEY)) == Duplicate(first, "Idempotency-Key")
+        await spool.close()
+        spool = await opener()
+        assert await spool.accept(known(third, BY_ID, later=599.0)) == Duplicate(first, "Message-ID")
+        assert [each.message.number for each in await spool.find(EVERYTHING, NOW)] == [first]
+        assert await spool.totals() == Totals(1, len(CONTENT))
+        story = await spool.story(first)
+        assert story is not None
+        assert (story.repeated, story.last_repeated) == (2, NOW + 599.0)
+        # Also once it is done.
+        (claimed,) = await spool.claim(NOW, 10, 1_000_000)
+        await spool.settle([settlement(claimed.message.number)])
+        assert await spool.accept(known(spool.allocate(NOW), BY_KEY)) == Duplicate(first, "Idempotency-Key")
+        await spool.close()
+
+    async def test_behind_the_window_it_is_another_message(self, spool: Spool) -> None:
+        first, second, third = (spool.allocate(NOW) for _ in range(3))
+        await spool.accept(known(first, BY_ID))
+        assert await spool.accept(known(second, BY_ID, later=600.0)) is None
+        # The window runs from the one that was stored.
+        assert await spool.accept(known(third, BY_ID, later=1199.0)) == Duplicate(second, "Message-ID")
+        story = await spool.story(first)
+        assert story is not None
+        assert (story.repeated, story.last_repeated) == (0, None)
+
+    async def test_of_those_that_come_at_the_same_moment_one_is_stored(self, spool: Spool) -> None:
+        numbers = [spool.allocate(NOW) for _ in range(50)]
+        told = await asyncio.gather(*(spool.accept(known(number, BY_KEY, BY_ID)) for number in numbers))
+        (queued,) = await spool.find(EVERYTHING, NOW)
+        first = queued.message.number
+        assert told.count(None) == 1
+        assert {each.number for each in told if each is not None} == {first}
+
+    async def test_what_was_staged_of_a_duplicate_is_gone(self, opener: Opener) -> None:
+        spool = await opener(max_size=1000)
+        first, second = spool.allocate(NOW), spool.allocate(NOW)
+        await spool.accept(known(first, BY_KEY))
+        await spool.stage(second, 0, b"a" * 900)
+        assert await spool.accept(known(second, BY_KEY, content=None, size=900)) is not None
+        with pytest.raises(SpoolError):
+            await spool.content(second, 0)
+        spool.check_room(1000 - len(CONTENT))
+        assert (await spool.claim(NOW, 10, 1_000_000))[0].content == CONTENT
+        await spool.close()
+
+    async def test_imprints_are_forgotten_when_their_window_is_over(self, spool: Spool) -> None:
+        first, second = spool.allocate(NOW), spool.allocate(NOW)
+        await spool.accept(known(first, BY_KEY, BY_ID))
+        assert await spool.forget_imprints(NOW + 599.0) == 0
+        assert await spool.forget_imprints(NOW + 600.0) == 1
+        assert await spool.forget_imprints(NOW + 600.0) == 0
+        assert await spool.accept(known(second, BY_ID)) is None
+        assert await spool.accept(known(spool.allocate(NOW), BY_KEY)) == Duplicate(first, "Idempotency-Key")
+
+    async def test_many_imprints_are_forgotten_in_slices(self, spool: Spool) -> None:
+        for n in range(1200):
+            imprint = Imprint("Message-ID", n.to_bytes(16), 600.0 if n % 3 else 6000.0)
+            await spool.accept(known(spool.allocate(NOW), imprint))
+        assert await spool.forget_imprints(NOW + 600.0) == 800
+        assert await spool.forget_imprints(NOW + 6000.0) == 400
+
     async def test_numbers_never_repeat_also_after_a_clock_step_and_a_restart(self, opener: Opener) -> None:
         spool = await opener()
         numbers = [spool.allocate(now) for now in (NOW, NOW, NOW - 86400, NOW - 86400)]
@@ -233,6 +324,37 @@ class SpoolContract:
         assert claimed.nrcpt == 3
         (rest,) = await spool.claim(NOW + 60, 1, 1_000_000)
         assert [(r.n, r.attempts, r.last) for r in rest.message.envelope.recipients] == [(1, 1, "451 later")]
+
+    async def test_a_claim_takes_of_each_turn_what_it_is_told(self, spool: Spool) -> None:
+        numbers: dict[int, list[int]] = {7: [], ORDINARY: [], ORDINARY + 5: []}
+        for turn in (ORDINARY, ORDINARY, ORDINARY, ORDINARY + 5, 7, ORDINARY + 5):
+            number = spool.allocate(NOW)
+            numbers[turn].append(number)
+            await spool.accept(replace(arrival(number), turn=turn))
+        ahead = spool.allocate(NOW)
+        await spool.accept(replace(arrival(ahead, leased=True), turn=99))
+        await spool.settle([settlement(ahead, settled(0, WAITING, due=NOW + 50))])
+        assert await spool.due_turns(NOW, -1, 10) == [7, ORDINARY, ORDINARY + 5]
+        assert await spool.due_turns(NOW, 7, 10) == [ORDINARY, ORDINARY + 5]
+        assert await spool.due_turns(NOW + 50, -1, 10) == [7, 99, ORDINARY, ORDINARY + 5]
+        assert await spool.next_due(NOW, ahead=True) == NOW + 50
+        claimed = await spool.claim(NOW, 10, 0, {7: 3, ORDINARY + 5: 1, ORDINARY: 2, 12345: 1})
+        assert sorted((each.turn, each.message.number) for each in claimed) == [
+            (7, numbers[7][0]),
+            (ORDINARY, numbers[ORDINARY][0]),
+            (ORDINARY, numbers[ORDINARY][1]),
+            (ORDINARY + 5, numbers[ORDINARY + 5][0]),
+        ]
+        assert await spool.due_turns(NOW, -1, 10) == [ORDINARY, ORDINARY + 5]
+        assert await spool.claim(NOW, 10, 0, {7: 1}) == []
+
+    async def test_what_the_door_saw_of_a_message_is_kept(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        marked = arrival(number)
+        marks = ("listener app", "x-campaign: news-*")
+        await spool.accept(replace(marked, message=replace(marked.message, marks=marks)))
+        (claimed,) = await spool.claim(NOW, 1, 0)
+        assert claimed.message.marks == marks
 
     async def test_a_claim_brings_contents_as_long_as_they_fit(self, spool: Spool) -> None:
         for _ in range(3):
@@ -436,6 +558,41 @@ class SpoolContract:
             ("b@x.example", "relayed", 1, None, "ses", "250 2.0.0 Ok"),
         ]
 
+    async def test_what_was_learned_is_kept_by_upstream_and_forgotten_where_nothing_is(self, spool: Spool) -> None:
+        assert await spool.learned() == {}
+        slow = LearnedRecord("ses", 14.5, 16.0, NOW, "454 4.7.0 Throttling failure")
+        both = replace(slow, connections=4, patience=60.0, crowded=NOW + 1, crowded_reason="421 4.7.0 too many")
+        await spool.record_learned(slow)
+        await spool.record_learned(replace(both, upstream="other"))
+        assert await spool.learned() == {"ses": slow, "other": replace(both, upstream="other")}
+        await spool.record_learned(both)
+        await spool.record_learned(LearnedRecord("other", patience=60.0))
+        assert await spool.learned() == {"ses": both}
+
+    async def test_refused_logins_are_kept_by_upstream_until_others_take_their_place(self, spool: Spool) -> None:
+        assert await spool.refused_logins() == {}
+        await spool.record_refused_logins("ses", [NOW, NOW, NOW + 1])
+        await spool.record_refused_logins("other", [NOW])
+        assert await spool.refused_logins() == {"ses": (NOW, NOW, NOW + 1), "other": (NOW,)}
+        await spool.record_refused_logins("ses", [NOW + 2])
+        await spool.record_refused_logins("other", [])
+        assert await spool.refused_logins() == {"ses": (NOW + 2,)}
+
+    async def test_what_the_brake_holds_is_released_with_it_and_nothing_else_is(self, spool: Spool) -> None:
+        news, other = Source("sender", "n_ws@x.test"), Source("sender", "nEWws@x.test")
+        for at, source in ((NOW + 1, other), (NOW, news)):
+            await spool.brake(BrakeRecord(source, at, "12 of 100 recipients bounced"))
+        assert [each.source for each in await spool.brakes()] == [news, other]
+        numbers = [spool.allocate(NOW) for _ in range(3)]
+        for number, words in zip(numbers, (f"{held_by(news)}: x", f"{held_by(other)}: x", "by hand"), strict=True):
+            await spool.accept(arrival(number, leased=True))
+            held = settled(0, RecipientState.HELD, due=NOW, detail=words, attempts=0)
+            await spool.settle([settlement(number, held)])
+        assert await spool.unbrake(news, NOW + 2) == 1
+        assert [each.source for each in await spool.brakes()] == [other]
+        assert await spool.counts(NOW + 2) == {"leased": 0, "waiting": 1, "deferred": 0, "held": 2}
+        assert [each.message.number for each in await spool.claim(NOW + 2, 10, 0)] == numbers[:1]
+
     async def test_hold_release_and_retry_change_what_they_name(self, spool: Spool) -> None:
         number, leased = spool.allocate(NOW), spool.allocate(NOW)
         await spool.accept(arrival(number, leased=True))
@@ -501,6 +658,21 @@ class SpoolContract:
         assert await spool.numbers_of(f"<{number}@example.com>") == [number]
         assert await spool.numbers_of("<other@example.com>") == []
         assert await spool.story(number + 1) is None
+
+    async def test_what_waits_is_summed_up_by_turn_and_due_time(self, spool: Spool) -> None:
+        one, two, three, gone = (spool.allocate(NOW) for _ in range(4))
+        for number in (one, two, three, gone):
+            await spool.accept(arrival(number, "b@y.example", "c@y.example", leased=number in {three, gone}))
+        later = [settled(0, RELAYED), settled(1, WAITING, due=NOW + 12)]
+        await spool.settle([settlement(three, *later), settlement(gone, settled(0, RELAYED), settled(1, RELAYED))])
+        (held,) = [spool.allocate(NOW)]
+        await spool.accept(arrival(held))
+        await spool.hold([held])
+        dues = sorted(
+            (each.due - NOW, each.messages, each.recipients, each.example) for each in await spool.dues(NOW, 5)
+        )
+        assert dues == [(0, 2, 4, one), (15, 1, 1, three)]
+        assert [each.due for each in await spool.dues(NOW + 60, 5)] == [NOW + 60]
 
     async def test_oldest_is_the_arrival_of_the_oldest_open_message(self, spool: Spool) -> None:
         assert await spool.oldest() is None

@@ -54,6 +54,9 @@ def check_rows(path: Path) -> None:
     assert kept == counted
     whole = "SELECT count(*) FROM message WHERE nrcpt != (SELECT count(*) FROM recipient WHERE message = message.id)"
     assert connection.execute(whole).fetchone() == (0,)
+    # An imprint comes in with its message.
+    strays = connection.execute("SELECT count(*) FROM imprint WHERE id >> 1 NOT IN (SELECT id FROM message)").fetchone()
+    assert strays == (0,)
     # A failure and its bounce come in one commit.
     failed = connection.execute(
         "SELECT message FROM recipient WHERE state = 'failed' AND status = 'bounced'"
@@ -69,7 +72,7 @@ async def check_promises(path: Path, promises: list[list[str]]) -> None:
     await spool.rescue(NOW)
     states: dict[int, str] = {}
     for word, *numbers in promises:
-        if word not in {"points", "quota"}:
+        if word not in {"points", "quota", "repeated"}:
             states.update((int(number), word) for number in numbers)
     # What was used of limits: what was promised last, or whole what was on its way.
     written = [int(number) for word, number, *_ in promises if word == "quota"]

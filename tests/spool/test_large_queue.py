@@ -12,7 +12,7 @@ import pytest
 from relay.clock import SystemClock
 from relay.mail import next_queue_number
 from relay.settings import SpoolSettings
-from relay.spool import Selector, Totals
+from relay.spool import ORDINARY, Selector, Totals
 from relay.spool.library import sqlite3
 from relay.spool.sqlite import SqliteSpool, open_spool
 
@@ -69,6 +69,13 @@ async def test_a_million_queued_messages_cost_a_start_and_a_claim_nothing(tmp_pa
         assert all(entry.content is not None for entry in claimed)
     took["claim"] = min(claims)
     started = time.perf_counter()
+    assert await spool.due_turns(NOW, -1, 1000) == [ORDINARY]
+    took["turns"] = time.perf_counter() - started
+    started = time.perf_counter()
+    in_turn = await spool.claim(NOW, 500, 1_000_000, {ORDINARY: 500})
+    took["claim in turn"] = time.perf_counter() - started
+    assert len(in_turn) == 500
+    started = time.perf_counter()
     assert len(await spool.settle([settlement(entry.message.number) for entry in claimed])) == 500
     took["settle"] = time.perf_counter() - started
     started = time.perf_counter()
@@ -76,7 +83,7 @@ async def test_a_million_queued_messages_cost_a_start_and_a_claim_nothing(tmp_pa
     assert len(await spool.find(Selector(everything=True), NOW, 100)) == 100
     took["list"] = time.perf_counter() - started
     started = time.perf_counter()
-    assert await spool.counts(NOW) == {"leased": 2000, "waiting": MILLION - 2500, "deferred": 0, "held": 0}
+    assert await spool.counts(NOW) == {"leased": 2500, "waiting": MILLION - 3000, "deferred": 0, "held": 0}
     took["counts"] = time.perf_counter() - started
     assert await spool.totals() == Totals(MILLION - 500, 300 * (MILLION - 500), {"ses": 500})
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
@@ -85,6 +92,8 @@ async def test_a_million_queued_messages_cost_a_start_and_a_claim_nothing(tmp_pa
     # Ten times and more what they take here; a scan of the table would be far above.
     assert took["open"] < 3, took
     assert took["claim"] < 0.2, took
+    assert took["claim in turn"] < 0.5, took
+    assert took["turns"] < 0.2, took
     assert took["settle"] < 1, took
     assert took["list"] < 1, took
     assert took["counts"] < 5, took

@@ -22,6 +22,7 @@ from relay.clock import SystemClock
 from relay.mail import RecipientState, Signatures
 from relay.settings import SpoolSettings
 from relay.spool import (
+    Duplicate,
     Selector,
     Spool,
     SpoolBroken,
@@ -287,6 +288,7 @@ def plan(path: Path, statement: str, values: Any) -> list[str]:
 
 
 OPEN_INDEX = "recipient USING COVERING INDEX recipient_open"
+WAITING_INDEX = "recipient USING COVERING INDEX recipient_waiting"
 KEY = "recipient USING PRIMARY KEY (message=?"
 
 
@@ -294,8 +296,12 @@ KEY = "recipient USING PRIMARY KEY (message=?"
     ("statement", "values", "wanted"),
     [
         (leasing.DUE, (1, 1), f"SEARCH {OPEN_INDEX} (state=? AND due<?)"),
-        (leasing.NEXT_DUE, (), f"SEARCH {OPEN_INDEX} (state=? AND due>?)"),
-        (leasing.MESSAGE, (1, 1), f"SEARCH {KEY})"),
+        (leasing.NEXT_DUE, (0,), f"SEARCH {OPEN_INDEX} (state=? AND due>?)"),
+        (leasing.DUE_IN_TURN, (1, 1, 1), f"SEARCH {WAITING_INDEX} (turn=? AND due<?)"),
+        (leasing.DUE_TURNS, {"after": 1, "limit": 1, "now": 1}, f"SEARCH {WAITING_INDEX} (turn>?)"),
+        (leasing.MESSAGES, ("[1]", 1), f"SEARCH {KEY})"),
+        (leasing.CONTENTS, ("[1]",), "SEARCH content USING INTEGER PRIMARY KEY (rowid=?)"),
+        (leasing.LEASE_ALL, ("[1]", 1), f"SEARCH {KEY})"),
         (leasing.NAMED, (1,), f"SEARCH {KEY})"),
         (leasing.LEASE, (1, 1), f"SEARCH {KEY} AND n=?)"),
         (leasing.RESCUE, (1,), "INDEX recipient_open (state=?"),
@@ -319,7 +325,7 @@ async def test_no_statement_reads_more_than_it_needs(path: Path, statement: str,
     assert any(wanted in step for step in steps), steps
     scans = [step for step in steps if step.startswith("SCAN recipient") and "recipient_open" not in step]
     assert scans == []
-    if statement == leasing.DUE:
+    if statement in {leasing.DUE, leasing.DUE_IN_TURN}:
         assert len(steps) == 1, "sorted instead of read in order"
 
 
@@ -378,7 +384,7 @@ async def test_nothing_is_acknowledged_before_its_commit(path: Path) -> None:
         if name == "commit.before":
             answered.append("done" if task is not None and task.done() else "waiting")
 
-    task: asyncio.Future[None] | None = None
+    task: asyncio.Future[Duplicate | None] | None = None
     spool = await opened(path, fault=hook)
     task = asyncio.ensure_future(spool.accept(arrival(spool.allocate(NOW))))
     await task
@@ -404,6 +410,46 @@ async def test_settlements_wait_for_an_accepts_company(spool: SqliteSpool, monke
         await spool.accept(arrival(spool.allocate(NOW)))
         assert await settling_ == {number}
     assert spool._writer.commits - before == 1
+
+
+async def test_many_settlements_go_behind_the_accept_that_finds_them(
+    spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = [spool.allocate(NOW) for _ in range(writer_module.RIDERS + 1)]
+    await asyncio.gather(*(spool.accept(arrival(number, leased=True)) for number in numbers))
+    before = spool._writer.commits
+    monkeypatch.setattr(writer_module, "COMPANY_WAIT", 30.0)
+    settling_ = asyncio.ensure_future(spool.settle([settlement(number) for number in numbers]))
+    await asyncio.sleep(0.05)
+    assert not settling_.done()
+    async with asyncio.timeout(10):
+        await spool.accept(arrival(spool.allocate(NOW)))
+        assert await settling_ == set(numbers)
+    assert spool._writer.commits - before == 2
+
+
+async def test_many_settlements_wait_for_nobody(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [spool.allocate(NOW) for _ in range(settling.COMPANY)]
+    await asyncio.gather(*(spool.accept(arrival(number, leased=True)) for number in numbers))
+    monkeypatch.setattr(writer_module, "COMPANY_WAIT", 30.0)
+    async with asyncio.timeout(10):
+        assert await spool.settle([settlement(number) for number in numbers]) == set(numbers)
+
+
+async def test_what_was_put_behind_an_accept_is_recorded_at_the_end(
+    spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = [spool.allocate(NOW) for _ in range(writer_module.RIDERS + 1)]
+    await asyncio.gather(*(spool.accept(arrival(number, leased=True)) for number in numbers))
+    monkeypatch.setattr(writer_module, "COMPANY_WAIT", 30.0)
+    settling_ = asyncio.ensure_future(spool.settle([settlement(number) for number in numbers]))
+    await asyncio.sleep(0.05)
+    accepting_ = asyncio.ensure_future(spool.accept(arrival(spool.allocate(NOW))))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await spool.close()
+    assert await settling_ == set(numbers)
+    assert await accepting_ is None
 
 
 async def test_settlements_without_company_do_not_wait_long(spool: SqliteSpool) -> None:

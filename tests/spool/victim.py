@@ -10,9 +10,10 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 
 from relay.clock import SystemClock
-from relay.mail import RecipientState, queue_id
+from relay.mail import Imprint, RecipientState, queue_id
 from relay.settings import SpoolSettings
 from relay.spool import PART_SIZE, QuotaRecord
 from relay.spool.sqlite import open_spool
@@ -24,6 +25,7 @@ QUOTA = (
     QuotaRecord("ses", 6, "boot", 1.0, NOW, {1.0: [(1, 1), (2, 2)]}),
     QuotaRecord("ses", 3, "boot", 2.0, NOW, {1.0: [(2, 3), (4, 4)]}, anew=False, oldest={1.0: 2}),
 )
+IMPRINT = Imprint("Message-ID", b"0123456789abcdef", 600.0)
 LARGE = bytes(range(256)) * 1024 + b"and one more part"
 
 
@@ -51,8 +53,13 @@ async def main(path: str, death: Death) -> None:
         await spool.accept(arrival(number, content=SMALL, leased=True))
         tell("accepted", number)
     for number in (held, removed):
-        await spool.accept(arrival(number, "a@x.example", "b@x.example", content=SMALL))
+        imprints = (IMPRINT,) if number == held else ()
+        await spool.accept(replace(arrival(number, "a@x.example", "b@x.example", content=SMALL), imprints=imprints))
         tell("accepted", number)
+    again = spool.allocate(NOW)
+    await spool.stage(again, 0, SMALL)
+    assert await spool.accept(replace(arrival(again, content=None, size=len(SMALL)), imprints=(IMPRINT,))) is not None
+    tell("repeated", again)
     for part in range(2):
         await spool.stage(large, part, LARGE[part * PART_SIZE : (part + 1) * PART_SIZE])
     await spool.accept(arrival(large, content=None, size=len(LARGE)))
@@ -78,6 +85,7 @@ async def main(path: str, death: Death) -> None:
     await spool.settle([settlement(entry.message.number, back) for entry in claimed])
     await spool.sweep(NOW + 60)
     tell("swept", relayed)
+    await spool.forget_imprints(NOW + 600)
     for written, record in enumerate(QUOTA, 1):
         await spool.record_quota(record)
         tell("quota", written)

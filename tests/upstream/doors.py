@@ -102,13 +102,13 @@ class Observer:
         self.changed.set()
 
 
-async def relay_one(door: SmtpUpstream) -> Finished:
+async def relay_one(door: SmtpUpstream, content: bytes = b"Subject: x\r\n\r\nhello you\r\n") -> Finished:
     """Connect, relay one message, QUIT."""
     observer = Observer()
     session = await door.connect(observer)
-    message = Message(1 << 30, Envelope("a@x.test", (Recipient(0, "b@y.test"),)), 24, 0.0)
+    message = Message(1 << 30, Envelope("a@x.test", (Recipient(0, "b@y.test"),)), len(content), 0.0)
     async with asyncio.timeout(10):
-        session.begin(DeliveryRequest(message, b"Subject: x\r\n\r\nhello you\r\n"))
+        session.begin(DeliveryRequest(message, content))
         while not observer.ends:
             observer.changed.clear()
             await observer.changed.wait()

@@ -16,7 +16,7 @@ from relay.clock import SystemClock
 from relay.mail import Body, Envelope, Message, Recipient
 from relay.outcome import Outcome, Scope, Trouble, Verdict
 from relay.settings import Secret, UpstreamSettings
-from relay.upstream import DeliveryRequest, Finished, UpstreamUnavailable
+from relay.upstream import ContentWithheld, DeliveryRequest, Finished, UpstreamUnavailable
 from relay.upstream.connecting import Connector
 from relay.upstream.http.upstream import ApiUpstream
 from relay.upstream.names import Names, NoSuchHost
@@ -377,6 +377,16 @@ async def test_each_documented_error(
     assert outcome.wait == (7.0 if act.fields.get("Retry-After") else None)
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("act", "sent"), [(Answer(429), False), (Answer(403), False), (Answer(500), True), (Answer(503), True), (CUT, True)]
+)
+async def test_what_the_provider_does_not_count_costs_no_permit(kind: str, act: Act, sent: bool) -> None:
+    with KINDS[kind](acts=[act]) as peer:
+        end, _ = await relay_one(upstream(kind, peer.port))
+    assert end.content_sent is sent
+
+
 async def test_ses_names_unverified_recipients_and_the_others_go_again() -> None:
     text = "Email address is not verified. The following identities failed the check in region EU-WEST-1: C@y.test"
     outcomes, why = await outcomes_of("ses", [ses_error(400, "MessageRejected", text)], "b@y.test", "c@y.test")
@@ -461,6 +471,18 @@ async def test_before_content_is_awaited_and_may_forbid_it() -> None:
         end, _ = await relay_one(upstream("ses", peer.port), DeliveryRequest(message(), CONTENT, before_content=forbid))
     assert not peer.posts
     assert end.outcomes[0].scope is Scope.SESSION
+
+
+async def test_content_that_is_withheld_is_nobodys_trouble() -> None:
+    async def withhold() -> None:
+        raise ContentWithheld("too late")
+
+    with SesPeer() as peer:
+        request = DeliveryRequest(message(), CONTENT, before_content=withhold)
+        end, why = await relay_one(upstream("ses", peer.port), request)
+    assert (peer.posts, why) == ([], None)
+    assert (end.outcomes[0].scope, end.outcomes[0].in_doubt) == (Scope.SESSION, False)
+    assert not end.content_sent
 
 
 QUOTA = {"SendQuota": {"Max24HourSend": 50000.0, "MaxSendRate": 14.0, "SentLast24Hours": 1200.0}}

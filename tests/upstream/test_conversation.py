@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 from relay.mail import Envelope, Message, Recipient
-from relay.outcome import Outcome, Verdict
+from relay.outcome import Outcome, Scope, Verdict
 from relay.smtp.capabilities import Capabilities
 from relay.smtp.client import Pipelining
-from relay.upstream import DeliveryRequest, Finished, Session
+from relay.upstream import ContentWithheld, DeliveryRequest, Finished, Session
 from relay.upstream.conversation import SessionLimits, SmtpSession
 
 CONTENT = b"Subject: x\r\n\r\nhello\r\n"
@@ -57,6 +57,7 @@ class Observer:
         self.over: list[Outcome | None] = []
         self.end = asyncio.Event()
         self.more: list[DeliveryRequest] = []
+        self.capacities: list[int] = []
 
     def finished(self, session: Session, finished: Finished) -> None:
         self.ends.append(finished)
@@ -64,7 +65,7 @@ class Observer:
             session.begin(self.more.pop(0))
 
     def capacity_changed(self, session: Session) -> None:
-        raise AssertionError
+        self.capacities.append(session.capacity)
 
     def ended(self, session: Session, why: Outcome | None) -> None:
         self.over.append(why)
@@ -259,6 +260,40 @@ async def test_content_that_cannot_be_read_breaks_the_transaction_off(scene: Cal
     assert here.transport.aborted
 
 
+async def withhold() -> None:
+    raise ContentWithheld("too late")
+
+
+@pytest.mark.parametrize("mode", list(Pipelining))
+async def test_content_that_is_withheld_is_nobodys_trouble(scene: Callable[..., Scene], mode: Pipelining) -> None:
+    here = scene(pipelining=mode, capabilities=Capabilities(pipelining=True, size=True, chunking=True))
+    void = request("b@y.test", before_content=withhold)
+    if mode >= Pipelining.CHAINED:
+        # One ahead of it, and under BDAT still unanswered when it is to begin.
+        here.session.begin(request("a@y.test"))
+    here.session.begin(void)
+    while void not in [end.request for end in here.observer.ends]:
+        await asyncio.sleep(0)
+        for line in here.transport.taken().split(b"\r\n"):
+            verb = line[:4].upper()
+            if verb == b"BDAT":
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                assert here.transport.closed == bool(here.observer.ends), "what is ahead has its answer first"
+            if here.transport.closed:
+                break
+            if verb in {b"MAIL", b"RCPT", b"BDAT", b"RSET", b"."}:
+                here.says(b"250 ok\r\n")
+            elif verb == b"DATA":
+                here.says(b"354 go\r\n")
+    *ahead, end = here.observer.ends
+    assert [each.outcomes[0].verdict for each in ahead] == [Verdict.RELAYED] * len(ahead)
+    assert len(ahead) == (mode >= Pipelining.CHAINED)
+    assert (end.outcomes[0].scope, end.outcomes[0].in_doubt, end.content_sent) == (Scope.SESSION, False, False)
+    assert "too late" in end.outcomes[0].detail
+    assert (here.observer.over, here.transport.closed) == ([None], True)
+
+
 async def test_silence_ends_the_session(scene: Callable[..., Scene]) -> None:
     here = scene(reply_timeout=0.01)
     here.session.begin(request())
@@ -296,3 +331,35 @@ async def test_an_old_session_ends_also_where_there_is_always_more_to_do(scene: 
     here.says(b"250 taken\r\n")
     assert here.transport.taken().endswith(b".\r\nQUIT\r\n")
     assert here.observer.verdicts() == [["relayed"], ["relayed"]]
+
+
+async def test_a_session_that_leaves_by_itself_says_that_it_takes_nothing_more(scene: Callable[..., Scene]) -> None:
+    here = scene(idle_timeout=0.01)
+    async with asyncio.timeout(5):
+        await here.transport.wrote.wait()
+    assert here.transport.taken() == b"QUIT\r\n"
+    assert here.observer.capacities == [0]
+
+
+async def test_a_request_behind_quit_has_its_outcome(scene: Callable[..., Scene]) -> None:
+    here = scene()
+    here.session.retire()
+    here.session.begin(request("b@y.test", "c@y.test"))
+    assert here.session.in_flight == 1
+    here.says(b"221 bye\r\n")
+    await asyncio.sleep(0)
+    assert here.transport.taken() == b"QUIT\r\n"
+    assert here.observer.verdicts() == [["deferred", "deferred"]]
+    assert [outcome.scope for outcome in here.observer.ends[0].outcomes] == [Scope.SESSION] * 2, "at no cost"
+    assert not here.observer.ends[0].content_sent
+
+
+@pytest.mark.parametrize(("capabilities", "learned"), [(ALL, [False]), (Capabilities(), [False])])
+async def test_silence_instead_of_a_first_answer_may_mean_that_commands_were_thrown_away(
+    scene: Callable[..., Scene], capabilities: Capabilities, learned: list[bool]
+) -> None:
+    here = scene(capabilities=capabilities, reply_timeout=0.01)
+    here.session.begin(request())
+    async with asyncio.timeout(5):
+        await here.observer.end.wait()
+    assert here.lost_step == learned

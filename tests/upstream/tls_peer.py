@@ -34,6 +34,7 @@ class TlsPeer:
     garbage: bytes = b""
     silent: bool = False
     address: str = "127.0.0.1"
+    port: int = 0
     heard: list[tuple[bool, str]] = field(default_factory=list)
     peers: list[str] = field(default_factory=list)
     resumed: list[bool] = field(default_factory=list)
@@ -43,9 +44,11 @@ class TlsPeer:
     def __enter__(self) -> Self:
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._listening = socket.create_server((self.address, 0), family=FAMILIES.get(self.address, socket.AF_INET))
+        self._listening = socket.create_server(
+            (self.address, self.port), family=FAMILIES.get(self.address, socket.AF_INET)
+        )
         self._listening.settimeout(0.02)
-        self.port: int = self._listening.getsockname()[1]
+        self.port = self._listening.getsockname()[1]
         if self.tls is not None:
             self.tls.sni_callback = lambda _sock, name, _context: self.names.append(name)
         self._start(self._serve)

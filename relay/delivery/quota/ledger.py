@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from relay.delivery.quota.pace import Pace
 from relay.delivery.quota.window import Window
 from relay.settings import Limit, Pause
 
@@ -21,8 +22,6 @@ BLOCK_MAX: Final = 500
 BLOCK_SHARE: Final = 100
 """A block is one part in so many of a limit, or what goes in BLOCK_SECONDS where that is more: what a crash costs."""
 BLOCK_SECONDS: Final = 2.0
-SLACK: Final = 0.010
-"""Seconds by which an even pace may be made up for: timers are late by as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,11 @@ class Use:
     free_at: float | None
 
 
+def share(count: int, reserve: float) -> int:
+    """What of ``count`` is left to mail that is not urgent; what is reserved rounds down: one of a few is never all."""
+    return count - int(count * reserve)
+
+
 class Ledger:
     """Counts units: messages, or recipients. ``reserve`` is the share of each limit that only urgent mail may use."""
 
@@ -72,6 +76,8 @@ class Ledger:
         self.allowance = 0
         """Permits that may be taken as far as the disk goes."""
         self._windows: dict[float, Window] = {}
+        self._past: dict[float, float] = {}  # windows of no limit any more, and until when they are remembered
+        self._pace = Pace()
         self._changed: dict[float, set[int]] = {}
         self._anew = True
         self._since_pause = 0
@@ -88,12 +94,17 @@ class Ledger:
         pause: Pause | None = None,
         reserve: float = 0.0,
     ) -> None:
-        """Hold to these limits from now on. Use stays counted; a new window begins with what the longest one knows."""
+        """Hold to these limits from now on. Use stays counted; a new window begins with what the longest one knows.
+
+        A window that is no limit's any more is counted on until it is a whole window ago: the limit may come back.
+        """
         before = self._windows
         longest = max(before.values(), key=lambda window: window.seconds, default=None)
         self._limits = tuple(limits)
         self._even, self._pause, self._reserve = even, pause, reserve
-        self._windows = {}
+        counted = {limit.window for limit in limits}
+        self._past = {each: self._past.get(each, now + each) for each in before if each not in counted}
+        self._windows = {seconds: before[seconds] for seconds in self._past}
         for limit in limits:
             window = before.get(limit.window)
             if window is None:
@@ -103,6 +114,7 @@ class Ledger:
             window.count = limit.count
             window.slot = window.slot if even else -math.inf
             self._windows[limit.window] = window
+        self._counted = [self._windows[limit.window] for limit in limits]
         self._anew |= before.keys() != self._windows.keys()
         self._changed = {seconds: self._changed.get(seconds, set()) for seconds in self._windows}
         counts = [self._block_of(limit) for limit in limits]
@@ -125,7 +137,7 @@ class Ledger:
             window.add(kept.granted, now)
             window.forget(now)
             left[seconds] = window
-        limits, self._windows = self._limits, left
+        limits, self._windows, self._past = self._limits, left, {}
         self.configure(limits, now=now, even=self._even, pause=self._pause, reserve=self._reserve)
         self._anew = True
 
@@ -135,8 +147,8 @@ class Ledger:
         if self._paused_until > now:
             return 0
         room = BLOCK_MAX * BLOCK_SHARE
-        for window in self._windows.values():
-            if window.slot > now:
+        for window in self._counted:
+            if self._slot(window, urgent=urgent) > now:
                 return 0
             window.forget(now)
             room = min(room, self._share(window, urgent=urgent) - window.used - self.in_flight)
@@ -145,30 +157,38 @@ class Ledger:
     def free_at(self, now: float, *, urgent: bool = False) -> float | None:
         """When the next unit may be taken: ``now``, later, or None: not before something in flight is answered."""
         when = max(now, self._paused_until)
-        for window in self._windows.values():
+        for window in self._counted:
             free = self._free_at(window, now, urgent=urgent)
             if free is None:
                 return None
             when = max(when, free)
         return when
 
-    def take(self, units: int, now: float) -> None:
-        """A transaction of ``units`` starts; no more than there is room and allowance for."""
+    def take(self, units: int, now: float, transactions: int = 1) -> None:
+        """Transactions start, one where not said otherwise, of ``units`` in all; no more than there is room and
+        allowance for.
+        """
         self.in_flight += units
         self.allowance -= units
         if self._even:
-            for window in self._windows.values():
-                interval = window.seconds / window.count
-                window.slot = max(window.slot, now - max(SLACK, interval)) + units * interval
+            for window in self._counted:
+                interval = self._interval(window, urgent=False)
+                # What is urgent may have gone before its turn.
+                turn = max(min(window.slot, now), now - self._pace.slack(interval))
+                window.slot = turn + units * interval
         if self._pause is not None:
-            self._since_pause += 1
+            self._since_pause += transactions
             if self._since_pause >= self._pause.after:
                 self._since_pause = 0
                 self._paused_until = now + self._pause.seconds
 
-    def answered(self, units: int, now: float) -> None:
-        """A transaction had its reply, or will have none: it leaves the window by ``now``."""
+    def answered(self, units: int, now: float, took: float | None = None) -> None:
+        """A transaction had its reply, or will have none: it leaves the window by ``now``. It ``took`` so many seconds,
+        where that is to count for the pace.
+        """
         self.in_flight -= units
+        if took is not None and self._even:
+            self._pace = self._pace.after(took)
         for seconds, window in self._windows.items():
             self._changed[seconds].add(window.add(units, now))
 
@@ -197,6 +217,7 @@ class Ledger:
         if not need:
             self.allowance = min(self.allowance, self._block)  # given back permits pile up
         block = max(0, max(need, self._block) - self.allowance) if need else 0
+        self._drop_past(now)
         windows: dict[float, Sequence[tuple[int, int]]] = {}
         oldest: dict[float, int] = {}
         for seconds, window in self._windows.items():
@@ -223,6 +244,10 @@ class Ledger:
         """Nothing more will be taken."""
         self.allowance = 0
 
+    def remembers(self, now: float) -> bool:
+        """Whether a window is remembered that is no limit's any more."""
+        return any(until > now for until in self._past.values())
+
     # -- what people see --------------------------------------------------------------------------------------------
     def uses(self, now: float) -> Iterable[Use]:
         """Each limit with its use."""
@@ -233,18 +258,71 @@ class Ledger:
             free = self._free_at(window, now, urgent=True)
             yield Use(limit, used, max(0, limit.count - used), None if free is None else max(now, free))
 
+    # -- what a rehearsal asks --------------------------------------------------------------------------------------
+    @property
+    def terms(self) -> tuple[tuple[Limit, ...], bool, Pause | None, float]:
+        """What it holds to: limits, even, pause, reserve."""
+        return self._limits, self._even, self._pause, self._reserve
+
+    @property
+    def until_pause(self) -> float:
+        """Transactions that may start until it pauses; infinity where it never does."""
+        return math.inf if self._pause is None else self._pause.after - self._since_pause
+
+    def obstacle(self, now: float) -> Limit | Pause | None:
+        """What forbids mail that is not urgent now and longest; None: nothing does."""
+        found: tuple[float, Limit | Pause] | None = None
+        if self._pause is not None and self._paused_until > now:
+            found = self._paused_until, self._pause
+        for limit in self._limits:
+            free = self._free_at(self._windows[limit.window], now, urgent=False)
+            when = math.inf if free is None else free
+            if when > now and (found is None or when > found[0]):
+                found = when, limit
+        return None if found is None else found[1]
+
+    def copy(self, *, unused: bool = False) -> Ledger:
+        """Another one with the same terms and, unless ``unused``, the same use; the disk is this one's alone."""
+        other = Ledger(self._limits, even=self._even, pause=self._pause, reserve=self._reserve)
+        if not unused:
+            other.in_flight = self.in_flight
+            other._since_pause = self._since_pause
+            other._paused_until = self._paused_until
+            other._pace = self._pace
+            for window in self._counted:
+                twin = other._windows[window.seconds]
+                twin.slot = window.slot
+                for number, used in window:
+                    twin.add(used, (number + 0.5) * window.grain)
+        return other
+
     # -- inside -----------------------------------------------------------------------------------------------------
+    def _drop_past(self, now: float) -> None:
+        """Forget what is a whole window ago."""
+        for seconds in [seconds for seconds, until in self._past.items() if until <= now]:
+            del self._past[seconds], self._windows[seconds], self._changed[seconds]
+            self._anew = True
+
+    def _interval(self, window: Window, *, urgent: bool) -> float:
+        return self._pace.interval(window.seconds, self._share(window, urgent=urgent))
+
+    def _slot(self, window: Window, *, urgent: bool) -> float:
+        """When the next one has its turn; as close upon the last one as the whole limit lets it, where it is urgent."""
+        if not urgent or not self._reserve or not self._even:
+            return window.slot
+        return window.slot - self._interval(window, urgent=False) + self._interval(window, urgent=True)
+
     def _share(self, window: Window, *, urgent: bool) -> int:
-        """A share rounds down: one of a few is never all of them."""
-        return window.count if urgent else window.count - int(window.count * self._reserve)
+        return window.count if urgent else share(window.count, self._reserve)
 
     def _free_at(self, window: Window, now: float, *, urgent: bool) -> float | None:
         window.forget(now)
         over = window.used + self.in_flight + 1 - self._share(window, urgent=urgent)
+        slot = self._slot(window, urgent=urgent)
         if over <= 0:
-            return window.slot
+            return slot
         left_at = window.left_at(over)
-        return None if left_at is None else max(left_at, window.slot)
+        return None if left_at is None else max(left_at, slot)
 
     @staticmethod
     def _block_of(limit: Limit) -> int:

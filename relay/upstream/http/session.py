@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from relay.outcome import Outcome, Scope, Verdict, lost
 from relay.smtp.capabilities import Capabilities, cannot_take
-from relay.upstream import DeliveryRequest, Finished, ServerLimit, SessionObserver
+from relay.upstream import ContentWithheld, DeliveryRequest, Finished, ServerLimit, SessionObserver
 from relay.upstream.http.connection import Broken, HttpConnection
 from relay.upstream.http.request import HttpRequest, HttpResponse, Origin
 
@@ -191,6 +191,8 @@ class ApiSession:
         except Unfit as error:
             outcome = error.outcome
             return _all(request, outcome), outcome if outcome.scope is Scope.UPSTREAM else None
+        except ContentWithheld as error:
+            return _all(request, lost(str(error), host=self._host)), None
         except Broken as error:
             outcome = lost(error.what, host=self._host, in_doubt=error.written)
             return _all(request, outcome), lost(error.what, host=self._host)
@@ -214,8 +216,16 @@ class ApiSession:
             self._wait_idle()
         else:
             self._retiring = True
+        # What the provider refuses to have from us at all, as it does with 429, it does not count.
+        refused = all(outcome.scope is Scope.UPSTREAM and outcome.trouble is not None for outcome in outcomes)
         finished = Finished(
-            begun.request, tuple(outcomes), self._relay, begun.conn_use, begun.setup, max(0.0, now - begun.at)
+            begun.request,
+            tuple(outcomes),
+            self._relay,
+            begun.conn_use,
+            begun.setup,
+            max(0.0, now - begun.at),
+            content_sent=self._connection.written and not refused,
         )
         self._observer.finished(self, finished)
         if not goes_on:

@@ -6,6 +6,7 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -100,12 +101,12 @@ class LeavesTooEarly(Ledger):
         super().__init__(limits)
         self.starts: deque[float] = deque()
 
-    def take(self, units: int, now: float) -> None:
+    def take(self, units: int, now: float, transactions: int = 1) -> None:
         self.starts.append(now)
-        super().take(units, now)
+        super().take(units, now, transactions)
 
-    def answered(self, units: int, now: float) -> None:
-        super().answered(units, min(now, self.starts.popleft()))
+    def answered(self, units: int, now: float, took: float | None = None) -> None:
+        super().answered(units, min(now, self.starts.popleft()), took)
 
 
 class ForgetsGranted(Ledger):
@@ -133,13 +134,13 @@ class TrustsTheWall(Ledger):
 class GivesBackFlights(Ledger):
     """Counts nothing until the reply."""
 
-    def take(self, units: int, now: float) -> None:
-        super().take(units, now)
+    def take(self, units: int, now: float, transactions: int = 1) -> None:
+        super().take(units, now, transactions)
         self.in_flight = 0
 
-    def answered(self, units: int, now: float) -> None:
+    def answered(self, units: int, now: float, took: float | None = None) -> None:
         self.in_flight += units
-        super().answered(units, now)
+        super().answered(units, now, took)
 
 
 CAUGHT_BY: list[tuple[MakeLedger, list[Step]]] = [
@@ -160,26 +161,38 @@ def test_the_same_property_catches_a_wrong_ledger(wrong: MakeLedger, steps: list
 
 
 # -- and as many as there may be ------------------------------------------------------------------------------------
-def drain(ledger: Ledger, delay: random.Random, mean: float, windows: int, seconds: float) -> tuple[list[float], float]:
-    """A greedy backlog on an ideal machine: when each transaction began, and their mean time from permit to reply."""
-    now, flights = 1000.0, list[float]()
+def drain(
+    ledger: Ledger,
+    delay: random.Random,
+    mean: float,
+    windows: int,
+    seconds: float,
+    *,
+    steady: bool = False,
+    late: float = 0.0,
+) -> tuple[list[float], float]:
+    """A greedy backlog on an ideal machine: when each transaction began, and their mean time from permit to reply.
+
+    ``steady``: all replies take about as long; timers are up to ``late`` seconds late.
+    """
+    now, flights = 1000.0, list[tuple[float, float]]()
     begun: list[float] = []
     spent = 0.0
     end = now + windows * seconds
     while now < end:
-        while flights and flights[0] <= now:
-            ledger.answered(1, heapq.heappop(flights))
+        while flights and flights[0][0] <= now:
+            ledger.answered(1, *heapq.heappop(flights))
         while ledger.room(now):
             if ledger.allowance <= 0:
                 ledger.written(ledger.write(now, 1))
-            took = delay.expovariate(1 / mean) if mean else 0.0
+            took = delay.uniform(0.97, 1.03) * mean if steady or not mean else delay.expovariate(1 / mean)
             ledger.take(1, now)
             begun.append(now)
             spent += took
-            heapq.heappush(flights, now + took)
+            heapq.heappush(flights, (now + took, took))
         free_at = ledger.free_at(now)
         assert free_at is not None or flights, "nothing will ever happen"
-        wakes = [*flights[:1], *([] if free_at is None else [free_at])]
+        wakes = [*(at for at, _ in flights[:1]), *([] if free_at is None else [free_at + late * delay.random()])]
         now = max(now, min(wakes))
     return begun, spent / max(1, len(begun))
 
@@ -194,6 +207,31 @@ def test_a_backlog_gets_98_percent(count: int, seconds: float, delay: float, eve
     k = (len(begun) - 1) // count
     assert k >= 25
     assert begun[k * count] - begun[0] <= k * (seconds + mean) / 0.98
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(2, 1.0), (5, 1.0), (14, 1.0), (100, 60.0), (600, 3600.0)])
+@pytest.mark.parametrize("delay", [0.001, 0.05, 0.3])
+def test_an_even_pace_is_even(count: int, seconds: float, delay: float) -> None:
+    """From the start; with long replies once the first windows have told of them. Timers are late as they are."""
+    ledger = Ledger([Limit(count, seconds, "limit")], even=True)
+    begun, mean = drain(ledger, random.Random(7), delay, 12, seconds, steady=True, late=0.003)
+    interval = (seconds + mean) / count
+    gaps = [(later - at) / interval for at, later in pairwise(begun[2 * count if delay > 0.1 else 0 :])]
+    assert gaps
+    assert 0.5 <= min(gaps) <= max(gaps) <= 1.5
+    k = (len(begun) - 1) // count
+    assert begun[k * count] - begun[0] <= k * (seconds + mean) / 0.98
+
+
+def test_an_even_pace_leaves_urgent_mail_what_is_reserved() -> None:
+    """Others are spread over the window by what they may have of it, urgent mail may go at the whole limit's pace."""
+    ledger = granted([Limit(10, 10.0, "10/10s")], even=True, reserve=0.2)
+    spend(ledger, 1, 100.0)
+    assert ledger.free_at(100.0) == pytest.approx(101.13, abs=0.01)
+    assert ledger.free_at(100.0, urgent=True) == pytest.approx(100.88, abs=0.01)
+    assert (ledger.room(100.9), ledger.room(100.9, urgent=True)) == (0, 9)
+    spend(ledger, 1, 100.9)
+    assert ledger.free_at(100.9) == pytest.approx(102.15, abs=0.01)
 
 
 def test_several_limits_bind_by_the_narrowest() -> None:
@@ -259,11 +297,12 @@ def test_a_pause_needs_no_limit() -> None:
 def test_an_even_pace_spreads_and_makes_up_for_late_timers() -> None:
     ledger = granted([Limit(10, 10.0, "10/10s")], even=True)
     spend(ledger, 1, 100.0)
-    # The first may be made up for, as after any idle time; then one a second.
-    spend(ledger, 1, 100.0)
-    assert ledger.free_at(100.0) == pytest.approx(101.0)
-    spend(ledger, 1, 101.5)
-    assert ledger.free_at(101.5) == pytest.approx(102.0)
+    # A tenth of a second may be made up for, also after idle time; then one a second and what a bucket adds.
+    assert ledger.free_at(100.0) == pytest.approx(100.9025, abs=0.001)
+    spend(ledger, 1, 100.95)
+    assert ledger.free_at(100.95) == pytest.approx(101.905, abs=0.001)
+    spend(ledger, 1, 102.5)
+    assert ledger.free_at(102.5) == pytest.approx(103.4025, abs=0.001)
 
 
 def test_a_share_is_kept_for_urgent_mail() -> None:
@@ -285,9 +324,38 @@ def test_other_limits_keep_what_was_used() -> None:
     ledger.configure([Limit(5, 3600.0, "5/hour")], now=200.0)
     assert ledger.room(200.0) == 0
     assert [(use.used, use.left) for use in ledger.uses(200.0)] == [(500, 0)]
-    ledger.configure([], now=200.0)
-    ledger.configure([HOUR], now=200.0)
-    assert ledger.room(200.0) == 600
+
+
+def test_a_limit_that_was_taken_away_and_comes_back_knows_what_was_used_meanwhile() -> None:
+    second = Limit(14, 1.0, "14/second")
+    ledger = granted([HOUR])
+    spend(ledger, 500, 100.0)
+    ledger.configure([second], now=200.0)
+    assert [use.limit for use in ledger.uses(200.0)] == [second]
+    assert ledger.room(200.0) == 14
+    spend(ledger, 10, 200.0)
+    ledger.configure([HOUR], now=300.0)
+    assert ledger.room(300.0) == 90
+    ledger.configure([], now=400.0)
+    assert (ledger.remembers(3999.0), ledger.remembers(4000.0)) == (True, False)
+    ledger.configure([HOUR], now=400.0)
+    assert ledger.room(400.0) == 90
+    # Over a restart too.
+    ledger.configure([second], now=500.0)
+    again = Ledger([second])
+    again.restore(kept(None, ledger.write(500.0), "a", 500.0, 5000.0), "a", 600.0, 5100.0)
+    again.configure([HOUR], now=700.0)
+    assert again.room(700.0) <= 90
+
+
+def test_a_window_of_no_limit_is_forgotten_once_it_is_over() -> None:
+    ledger = granted([HOUR])
+    spend(ledger, 500, 100.0)
+    ledger.written(ledger.write(100.0))
+    ledger.configure([Limit(14, 1.0, "14/second")], now=200.0)
+    assert set(ledger.write(3799.0).windows) == {1.0, 3600.0}
+    writing = ledger.write(3800.0)
+    assert (set(writing.windows), writing.anew) == ({1.0}, True)
 
 
 def test_over_a_restart_uses_keep_their_time_and_granted_ones_count_from_it() -> None:
