@@ -248,7 +248,7 @@ async def test_a_trickled_chunk_runs_into_the_deadline() -> None:
         await client.ask(EHLO)
         await begin(client)
         client.writer.write(b"BDAT 1000\r\n")
-        answer = asyncio.create_task(client.rest())
+        answer = asyncio.create_task(client.reply())
         for _ in range(40):
             if answer.done():
                 break
