@@ -169,7 +169,8 @@ class Engine:
         stopped = [item for item in items if braking.stops(item)]
         for item in stopped:
             self._settler.put(braking.held(item))
-        return [item for item in items if item not in stopped] if stopped else list(items)
+        gone = {id(item) for item in stopped}
+        return [item for item in items if id(item) not in gone]
 
     # -- scheduling -------------------------------------------------------------------------------------------------
     def _dispatch(self) -> None:
@@ -218,10 +219,10 @@ class Engine:
         outcomes = finished.outcomes
         deferred = outcomes[0].verdict is Verdict.DEFERRED and outcomes[0].reply is not None
         item.landed(content_sent=finished.content_sent, deferred=deferred)
-        if outcomes[0].unfit and (successor := next_fit(self._ready.lanes_of(item), lane, item)) is not None:
+        if outcomes[0].unfit and (successors := next_fit(self._ready.lanes_of(item), lane, item)):
             self._suspects.recorded(item.number, survived=False)
             item.unfit |= {lane.name}
-            self._ready.add_for(successor, item)
+            self._ready.add_for(successors, item)
         else:
             self._conclude(lane, item, finished)
         if self._stopping:
@@ -267,8 +268,9 @@ class Engine:
         how = (finished.relay, finished.conn_use, delays, lane.limits.in_doubt, finished.passes_dsn)
         self._settler.put(Ended(item, outcomes, Attempt(lane.name, *how)))
 
-    def _why_waiting(self) -> str:
-        return next((lane.last_error for lane in self.lanes if lane.last_error and not lane.circuit.closed), "")
+    def _why_waiting(self, item: Item) -> str:
+        lanes = self._ready.lanes_of(item)
+        return next((lane.last_error for lane in lanes if lane.last_error and not lane.circuit.closed), "")
 
     def committed(self, ended: Sequence[Ended], next_due: float | None) -> None:
         """These are recorded: their room is free, what was deferred falls due then."""

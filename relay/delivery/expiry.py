@@ -24,7 +24,7 @@ APART: Final = 1.0
 class Expiry:
     """``why`` tells what keeps mail waiting that was never attempted."""
 
-    def __init__(self, ready: Ready, settler: Settler, clock: Clock, alarm: Alarm, why: Callable[[], str]) -> None:
+    def __init__(self, ready: Ready, settler: Settler, clock: Clock, alarm: Alarm, why: Callable[[Item], str]) -> None:
         self._ready = ready
         self._settler = settler
         self._clock = clock
@@ -39,7 +39,7 @@ class Expiry:
 
     def expire(self, item: Item) -> None:
         """Its time is up."""
-        why = self._why()
+        why = self._why(item)
         outcomes = [expired(recipient.last or why) for recipient in item.message.envelope.recipients]
         attempt = replace(HERE, delays=(item.waited, self._loop.time() - item.active, 0.0, 0.0))
         self._settler.put(Ended(item, outcomes, attempt, Status.EXPIRED))

@@ -1,7 +1,8 @@
 """Shares of the room in memory, so that no source's backlog takes the others' place. Pure.
 
-A source may hold up to twice what is free (dynamic thresholds, Choudhury and Hahne 1998): alone it gets two thirds, and
-however many there are, the next one that comes finds room. Urgent mail may have all of it; a tenth is kept for it.
+A source may hold up to twice what is free (dynamic thresholds, Choudhury and Hahne 1998), and so may all the sources of
+one way, whose upstreams may be down: whoever takes another way finds room. Urgent mail may have all of it; a tenth is
+kept for it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from relay.delivery.turns import is_urgent
+from relay.delivery.turns import is_urgent, way_of
 
 MAX_MESSAGES: Final = 12_000
 """Messages held under lease at a time; all others stay in the spool."""
@@ -35,6 +36,8 @@ class Window:
     octets: int = 0
     held: dict[int, list[int]] = field(default_factory=dict)
     """By turn: messages, octets. Nothing is kept of a turn that holds none."""
+    by_way: dict[int, list[int]] = field(default_factory=dict)
+    """The same by way: one whose upstreams are down leaves a third to the others, however many sources it has."""
 
     def reserve(self, octets: int, turn: int) -> bool:
         """Take room for one message, or say no."""
@@ -43,6 +46,7 @@ class Window:
         if not is_urgent(turn):
             free = self.max_messages - self.max_messages // URGENT_PART - self.messages
             free_octets = self.max_octets - self.max_octets // URGENT_PART - self.octets
+            free, free_octets = self._left_to(turn, free, free_octets)
             if free <= 0 or octets > free_octets:
                 return False
             held = self.held.get(turn)
@@ -52,14 +56,23 @@ class Window:
         self.take(octets, turn)
         return True
 
+    def _left_to(self, turn: int, free: int, free_octets: int) -> tuple[int, int]:
+        """What of the free room the turn's way may have, which holds no more than PER_FREE times what is free."""
+        held, octets = self.by_way.get(way_of(turn), (0, 0))
+        return min(free, PER_FREE * free - held), min(free_octets, PER_FREE * free_octets - octets)
+
+    def more_of_way(self, turn: int) -> int:
+        """How many messages more the turn's way may hold."""
+        held = self.by_way.get(way_of(turn), (0, 0))[0]
+        free = self.max_messages - self.max_messages // URGENT_PART - self.messages
+        return max(0, (PER_FREE * free - held) // (PER_FREE + 1))  # as in wants()
+
     def take(self, octets: int, turn: int) -> None:
         """Count one message, room or not."""
         self.messages += 1
         self.octets += octets
-        held = self.held.get(turn)
-        if held is None:
-            self.held[turn] = [1, octets]
-        else:
+        for counts, key in ((self.held, turn), (self.by_way, way_of(turn))):
+            held = counts.setdefault(key, [0, 0])
             held[0] += 1
             held[1] += octets
 
@@ -67,11 +80,12 @@ class Window:
         """Give one message's room back."""
         self.messages -= 1
         self.octets -= octets
-        held = self.held[turn]
-        held[0] -= 1
-        held[1] -= octets
-        if not held[0]:
-            del self.held[turn]
+        for counts, key in ((self.held, turn), (self.by_way, way_of(turn))):
+            held = counts[key]
+            held[0] -= 1
+            held[1] -= octets
+            if not held[0]:
+                del counts[key]
 
     def wants(self, turn: int) -> int:
         """How many messages of ``turn`` to bring in now; 0 also where it isn't worth a claim yet."""
@@ -81,10 +95,13 @@ class Window:
             return max(0, free if free_octets > 0 else 0)
         free -= self.max_messages // URGENT_PART
         free_octets -= self.max_octets // URGENT_PART
-        if free <= 0 or free_octets <= 0:
+        way = self.by_way.get(way_of(turn), (0, 0))[0]
+        if free <= 0 or self._left_to(turn, free, free_octets)[1] <= 0:
             return 0
-        # With m more it holds as much as it may: held + m = PER_FREE * (free - m).
-        more = (PER_FREE * free - held) // (PER_FREE + 1)
+        # With m more it holds as much as it may: held + m = PER_FREE * (free - m), where of the free room the way has
+        # no more than PER_FREE * (free - m) - (way + m).
+        by_way = (PER_FREE * (PER_FREE * free - way) - held) // (1 + PER_FREE + PER_FREE**2)
+        more = min((PER_FREE * free - held) // (PER_FREE + 1), by_way)
         if not held:
             return max(1, more)
         if more * REFILL < held or octets * (REFILL + 1) > PER_FREE * free_octets * REFILL:
@@ -112,10 +129,13 @@ def shares(window: Window, turns: Iterable[int], limit: int) -> dict[int, int]:
             return given
     # All of them want room that is there once.
     room = min(limit, max(0, window.max_messages - window.max_messages // URGENT_PART - window.messages))
+    ways = {way_of(turn): window.more_of_way(turn) for turn in wanted}
     for count, turn in enumerate(sorted(wanted, key=wanted.__getitem__)):
-        part = min(wanted[turn], max(1, room // (len(wanted) - count)))
+        part = min(wanted[turn], max(1, room // (len(wanted) - count)), ways[way_of(turn)])
         if room < part:
             break
-        given[turn] = part
-        room -= part
+        if part:
+            given[turn] = part
+            room -= part
+            ways[way_of(turn)] -= part
     return given

@@ -55,7 +55,7 @@ class Ready:
         self.routing = NO_ROUTES
         self._lanes: dict[str, Lane] = {}
         self._routes: dict[str, Way] = {}
-        self._alone: dict[str, Way] = {}
+        self._alone: dict[tuple[str, ...], Way] = {}
         self._ways: list[Way] = []
         self._first = 0
 
@@ -94,7 +94,7 @@ class Ready:
             item.unfit = frozenset()
             named = self._named(item)
             if named is not None:
-                self.add_for(named, item)
+                self.add_for((named,), item)
                 continue
             if not self.routing.by_recipient:
                 recipient = item.message.envelope.recipients[0]
@@ -117,11 +117,12 @@ class Ready:
         else:
             way.turns.put_back(item)
 
-    def add_for(self, lane: Lane, item: Item) -> None:
-        """Behind the others that only ``lane`` and its successors may have."""
-        way = self._alone.get(lane.name)
+    def add_for(self, lanes: Sequence[Lane], item: Item) -> None:
+        """Behind the others that only these may have; the first of them that is usable takes it."""
+        names = tuple(lane.name for lane in lanes)
+        way = self._alone.get(names)
         if way is None:
-            way = self._alone[lane.name] = Way((lane,))
+            way = self._alone[names] = Way(tuple(lanes))
             self._ways.append(way)
         self._append(way, item)
 
@@ -159,11 +160,13 @@ class Ready:
         way.turns.append(item)
 
 
-def next_fit(lanes: Sequence[Lane], lane: Lane, item: Item) -> Lane | None:
-    """The next upstream of the route that may have what ``lane`` can't; none where the application named this."""
+def next_fit(lanes: Sequence[Lane], lane: Lane, item: Item) -> Sequence[Lane]:
+    """The upstreams of the route that may have what ``lane`` can't, the next one first; none where the application
+    named this.
+    """
     if item.message.upstream == lane.name:
-        return None
+        return ()
     names = [each.name for each in lanes]
     at = names.index(lane.name) + 1 if lane.name in names else 0
     unfit = item.unfit | {lane.name}
-    return next((each for each in (*lanes[at:], *lanes[:at]) if each.name not in unfit), None)
+    return tuple(each for each in (*lanes[at:], *lanes[:at]) if each.name not in unfit)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from relay.clock import Clock
-from relay.delivery.fairness import Window, shares
+from relay.delivery.fairness import URGENT_PART, Window, shares
 from relay.delivery.items import Item, weight
 from relay.delivery.yielding import PATIENCE, QUIET, Yielding
 from relay.events import Emit, Requeued
@@ -81,7 +81,8 @@ class Supply:
     def room_grew(self) -> None:
         """There may be room for what had to stay in the spool."""
         messages = self._window.messages
-        if self._left and (messages <= self._asked_at - STEP or messages < STEP):
+        step = min(STEP, max(1, self._window.max_messages - self._window.max_messages // URGENT_PART - self._asked_at))
+        if self._left and (messages <= self._asked_at - step or messages < STEP):
             self._asked_at = messages
             if any(map(self._window.wants, self._left)):
                 self._bell.set()

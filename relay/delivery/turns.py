@@ -14,6 +14,8 @@ from zlib import crc32
 from relay.mail import Message, Priority
 
 RANK_SHIFT: Final = 32
+WAY_SHIFT: Final = 20
+"""Bits of a turn below which the source stands; between them and the rank stands the way."""
 NORMAL_PER_BULK: Final = 9
 """Normal messages that go before a bulk one has its turn, where both wait: bulk has a tenth then."""
 
@@ -57,7 +59,13 @@ def user_of(message: Message) -> str:
 
 def turn_of(message: Message, way: str = "") -> int:
     """The turn of a message that takes ``way``, a route's or an upstream's name ("": the only one)."""
-    return _RANKS[message.priority] << RANK_SHIFT | crc32(f"{source_of(message)}\n{way}".encode("utf-8", "replace"))
+    source = crc32(f"{source_of(message)}\n{way}".encode("utf-8", "replace")) & ((1 << WAY_SHIFT) - 1)
+    return _RANKS[message.priority] << RANK_SHIFT | (crc32(way.encode()) & 0xFFF) << WAY_SHIFT | source
+
+
+def way_of(turn: int) -> int:
+    """A digest of the way that it takes."""
+    return turn >> WAY_SHIFT & 0xFFF
 
 
 def is_urgent(turn: int) -> bool:

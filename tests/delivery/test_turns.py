@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.delivery.fairness import PER_FREE, URGENT_PART, Window, shares
-from relay.delivery.turns import NORMAL_PER_BULK, Ordinary, Sources, Turns, is_urgent, source_of, turn_of
+from relay.delivery.turns import (
+    NORMAL_PER_BULK,
+    WAY_SHIFT,
+    Ordinary,
+    Sources,
+    Turns,
+    is_urgent,
+    source_of,
+    turn_of,
+    way_of,
+)
 from relay.mail import Envelope, Message, Priority, Recipient
 
 RANK = 1 << 32
@@ -139,15 +149,29 @@ def test_a_claim_fits_the_window_and_gives_none_more_than_its_share(held: dict[i
             assert is_urgent(turn) or window.reserve(10, turn) or turn in window.held
 
 
-def test_a_lone_source_fills_two_thirds_and_is_refilled_by_the_quarter() -> None:
+def test_a_way_that_is_down_leaves_room_to_the_others_however_many_sources_it_has() -> None:
+    window = Window(300, 10**9)
+    for source in range(400):
+        for _ in range(300):
+            window.reserve(1, RANK + source)
+    assert window.messages < 200
+    other = RANK | 1 << WAY_SHIFT
+    assert way_of(other) != way_of(RANK)
+    assert window.wants(other) > 20
+    assert window.reserve(1, other)
+    window.free(1, other)
+    assert shares(window, [RANK, RANK + 500, other], 500).keys() == {other}
+
+
+def test_a_lone_source_fills_its_share_and_is_refilled_by_the_quarter() -> None:
     window = Window(300, 10**9)
     while window.reserve(1, RANK):
         pass
-    assert window.messages == 180
+    assert window.messages == 155
     assert shares(window, [RANK], 500) == {}
     for _ in range(30):
         window.free(1, RANK)
     assert shares(window, [RANK], 500) == {}
     for _ in range(30):
         window.free(1, RANK)
-    assert shares(window, [RANK], 500) == {RANK: 60}
+    assert shares(window, [RANK], 500) == {RANK: 59}

@@ -159,7 +159,7 @@ async def test_a_source_with_a_backlog_leaves_room_in_memory_for_others() -> Non
     await here.engine.start()
     for _ in range(60):
         await here.comes(sender="big@x.test")
-    assert window.messages == 18
+    assert window.messages == 16
     other = await here.comes(sender="small@x.test")
     for _ in range(2):
         assert other not in begun(up)
@@ -178,7 +178,7 @@ async def test_what_has_no_room_in_memory_expires_in_the_spool() -> None:
     window = here.small_window()
     await here.engine.start()
     numbers = [await here.comes(sender="big@x.test") for _ in range(25)]
-    assert (window.messages, here.engine.has_backlog) == (18, True)
+    assert (window.messages, here.engine.has_backlog) == (16, True)
     lifetime = QueueSettings().lifetime
     await expire_old(here.spool, here.engine, here.clock.wall, lifetime)
     await settle_down()
@@ -186,7 +186,7 @@ async def test_what_has_no_room_in_memory_expires_in_the_spool() -> None:
     here.clock.wall += lifetime + 1
     await expire_old(here.spool, here.engine, here.clock.wall, lifetime)
     await settle_down()
-    assert [await here.states(number) for number in numbers[18:]] == [[("failed", 1)]] * 7
+    assert [await here.states(number) for number in numbers[16:]] == [[("failed", 1)]] * 9
     await here.engine.stop(0.0)
 
 
@@ -205,6 +205,21 @@ async def test_what_one_cannot_have_goes_round_the_route_and_fails_at_the_end() 
     ups[0].working[0].answer(UNFIT)
     await settle_down()
     assert await here.states(number) == [("failed", 1)]
+    await here.engine.stop(0.0)
+
+
+async def test_what_one_cannot_have_goes_to_whichever_of_the_others_is_up() -> None:
+    ups = [FakeUpstream("small"), refusing("dead"), FakeUpstream("up")]
+    here = Routed(*ups)
+    here.route(RouteSettings("default", ("small", "dead", "up")))
+    await here.engine.start()
+    number = await here.comes()
+    ups[0].working[0].answer(UNFIT)
+    await settle_down()
+    assert begun(ups[2]) == [number]
+    ups[2].working[0].answer(RELAYED)
+    await settle_down()
+    assert await here.states(number) == [("relayed", 1)]
     await here.engine.stop(0.0)
 
 
