@@ -260,7 +260,7 @@ def test_an_address_that_was_overtaken_is_tried_last_for_a_while(on: str, monkey
             monkeypatch.setattr(connecting, "STAGGER", 0.05)
             began = time.monotonic()
             await scene.connect(port)
-            assert time.monotonic() - began >= 0.05, "tried first again"
+            assert time.monotonic() - began >= 0.045, "tried first again"  # uvloop's timers count milliseconds
 
     with hanging("127.0.0.1") as port:
         run(on, lambda: story(port))
