@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from relay.clock import Clock
-from relay.delivery.fairness import URGENT_PART, Window, shares
+from relay.delivery.fairness import Window, shares
 from relay.delivery.items import Item, weight
 from relay.delivery.yielding import PATIENCE, QUIET, Yielding
 from relay.events import Emit, Requeued
@@ -29,6 +29,8 @@ QUICK: Final = 0.02
 """Seconds of it that don't count: they are the event loop's."""
 STEP: Final = 16
 """Messages that have left the window before it is asked again whether somebody's share is to be filled up."""
+SOON: Final = 0.05
+"""Seconds until that is asked where fewer have left it."""
 
 
 class Supply:
@@ -62,6 +64,7 @@ class Supply:
         self._pauses = 0
         self._next_due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._glance: asyncio.TimerHandle | None = None
 
     def ring(self, turn: int | None = None) -> None:
         """Something in the spool is due now; of that turn, if it is known."""
@@ -81,11 +84,21 @@ class Supply:
     def room_grew(self) -> None:
         """There may be room for what had to stay in the spool."""
         messages = self._window.messages
-        step = min(STEP, max(1, self._window.max_messages - self._window.max_messages // URGENT_PART - self._asked_at))
-        if self._left and (messages <= self._asked_at - step or messages < STEP):
-            self._asked_at = messages
-            if any(map(self._window.wants, self._left)):
-                self._bell.set()
+        if not self._left or self._stopped:
+            return
+        if messages <= self._asked_at - STEP or messages < STEP:
+            self._use_room()
+        elif self._glance is None:
+            # Where others fill the window so many may never leave it.
+            self._glance = self._loop.call_later(SOON, self._use_room)
+
+    def _use_room(self) -> None:
+        if self._glance is not None:
+            self._glance.cancel()
+            self._glance = None
+        self._asked_at = self._window.messages
+        if any(map(self._window.wants, self._left)):
+            self._bell.set()
 
     def due_at(self, due: float) -> None:
         """Something in the spool falls due at ``due`` (Unix seconds)."""
@@ -99,8 +112,9 @@ class Supply:
     def stop(self) -> None:
         """Lease nothing more."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._glance):
+            if timer is not None:
+                timer.cancel()
 
     async def run(self) -> None:
         """Serve until cancelled."""

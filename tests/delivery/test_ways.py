@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from relay.daemon.upkeep import expire_old
+from relay.delivery import supply
 from relay.delivery.fairness import Window
 from relay.delivery.lane import Lane, LaneLimits
 from relay.delivery.routing import Routing
@@ -25,8 +28,8 @@ class Routed(Scene):
         lanes = [Lane(upstream, each, self.engine, lambda: 0.5) for upstream in self.upstreams]
         self.engine.route(lanes, self.routing)
 
-    def small_window(self) -> Window:
-        engine, window = self.engine, Window(30, 10_000)
+    def small_window(self, messages: int = 30) -> Window:
+        engine, window = self.engine, Window(messages, 10_000)
         engine._window = engine._supply._window = engine._withdrawal._window = window
         return window
 
@@ -169,6 +172,46 @@ async def test_a_source_with_a_backlog_leaves_room_in_memory_for_others() -> Non
     await answer(up)
     assert (await here.spool.counts(here.clock.wall))["waiting"] == 0
     assert window.messages == 0
+    await here.engine.stop(0.0)
+
+
+async def test_the_last_bit_of_room_is_used_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others' mail, which can't leave, fills the window but for a few: so many never leave it at a time."""
+    monkeypatch.setattr(supply, "SOON", 0.0)
+    up = FakeUpstream("up")
+    here = Routed(up)
+    here.route(max_connections=1)
+    window = here.small_window(300)
+    for _ in range(262):
+        window.take(1, turn_of(Message(1, Envelope("stuck@x.test", ()), 1, 0.0), "another way"))
+    await here.engine.start()
+    numbers = [await here.comes() for _ in range(30)]
+    assert here.engine.has_backlog
+    await answer(up)
+    for _ in range(30):
+        await settle_down()
+        await answer(up)
+    assert [await here.states(number) for number in numbers] == [[("relayed", 1)]] * 30
+    await here.engine.stop(0.0)
+
+
+async def test_what_expires_is_told_of_its_own_route_alone() -> None:
+    ups = [refusing("dead"), FakeUpstream("busy")]
+    here = Routed(*ups)
+    news = RouteSettings("news", ("dead",), match=RouteMatch(priority=("bulk",)))
+    here.route(news, RouteSettings("default", ("busy",)), max_connections=1)
+    await here.engine.start()
+    await here.comes(Priority.BULK)
+    await here.comes()
+    behind = await here.comes()
+    here.clock.wall += QueueSettings().lifetime + 1
+    await answer(*ups)
+    await settle_down()
+    story = await here.spool.story(behind)
+    assert story is not None
+    (attempt,) = story.attempts
+    assert attempt.status == "expired"
+    assert "refused" not in attempt.detail
     await here.engine.stop(0.0)
 
 

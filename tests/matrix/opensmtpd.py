@@ -8,7 +8,7 @@ from tests.peers import exim
 
 SCRIPT: Final = (
     exim.SCRIPT.replace("exim4-daemon-light", "opensmtpd")
-    .replace('mkdir -p "$base/root/etc/exim4"', "")
+    .replace('mkdir -p "$base/tree/etc/exim4"', "")
     .replace("etc/exim4/exim4.conf", "etc/smtpd.conf")
     .replace("exim4 -bdf", "smtpd -d")
 )

@@ -17,18 +17,18 @@ SCRIPT = r"""
 set -eu
 base=$1
 mount -t tmpfs -o size=1g tmpfs "$base"
-mkdir "$base/upper" "$base/work" "$base/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$base/root"
-mount -t proc proc "$base/root/proc"
-mount --bind /dev "$base/root/dev"
-printf '#!/bin/sh\nexit 101\n' > "$base/root/usr/sbin/policy-rc.d"
-chmod +x "$base/root/usr/sbin/policy-rc.d"
+mkdir "$base/upper" "$base/work" "$base/tree"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$base/tree"
+mount -t proc proc "$base/tree/proc"
+mount --bind /dev "$base/tree/dev"
+printf '#!/bin/sh\nexit 101\n' > "$base/tree/usr/sbin/policy-rc.d"
+chmod +x "$base/tree/usr/sbin/policy-rc.d"
 export DEBIAN_FRONTEND=noninteractive
-chroot "$base/root" apt-get install -y --no-install-recommends exim4-daemon-light >&2
-mkdir -p "$base/root/etc/exim4"
-cat > "$base/root/etc/exim4/exim4.conf"
+chroot "$base/tree" apt-get install -y --no-install-recommends exim4-daemon-light >&2
+mkdir -p "$base/tree/etc/exim4"
+cat > "$base/tree/etc/exim4/exim4.conf"
 # Not by exec: this shell dies with its parent; Exim, which changes its user, would not.
-chroot "$base/root" exim4 -bdf &
+chroot "$base/tree" exim4 -bdf &
 wait $!
 """
 
