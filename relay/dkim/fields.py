@@ -43,7 +43,11 @@ def split(header: bytes) -> list[tuple[bytes, bytes]]:
 def relaxed(field: bytes) -> bytes:
     """RFC 6376 §3.4.2: name in lower case, unfolded, one space for each run of blanks, none around the value."""
     name, _, value = field.partition(b":")
-    return name.rstrip(b" \t").lower() + b":" + _BLANKS.sub(b" ", _FOLD.sub(b"", value)).strip(b" ")
+    if b"\r\n" in value:
+        value = _FOLD.sub(b"", value)
+    if b"  " in value or b"\t" in value:
+        value = _BLANKS.sub(b" ", value)
+    return name.rstrip(b" \t").lower() + b":" + value.strip(b" ")
 
 
 def value_of(field: bytes) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from math import floor
 from types import MappingProxyType
 from typing import Final
 
@@ -26,7 +28,13 @@ _DATE_TIME: Final = re.compile(
 
 def date_time(at: float) -> str:
     """``at`` (Unix seconds) as RFC 5322 §3.3 has it, in UTC, whatever the locale."""
-    utc = datetime.fromtimestamp(at, UTC)
+    return _spelled(floor(at))
+
+
+@lru_cache(2)
+def _spelled(second: int) -> str:
+    """Most messages come in the same second as the one before."""
+    utc = datetime.fromtimestamp(second, UTC)
     return (
         f"{_DAYS[utc.weekday()]}, {utc.day} {_MONTHS[utc.month - 1]} {utc.year} "
         f"{utc.hour:02}:{utc.minute:02}:{utc.second:02} +0000"

@@ -11,15 +11,22 @@ MAX_LINE: Final = 1000
 
 # RFC 5322 §2.2: printable ASCII but the colon; obsolete syntax allows white space before the colon (§4.5).
 _FIELD_NAME: Final = rb"[!-9;-~]++[ \t]*+:"
-_NO_FIELD: Final = re.compile(rb"^(?!" + _FIELD_NAME + rb"|[ \t])", re.MULTILINE)
-_FIELD_END: Final = re.compile(rb"\r\n(?![ \t])")
+_FIELD_LINE: Final = re.compile(_FIELD_NAME + rb"|[ \t]")
+# From one LF to the next: Python goes to a pattern's first octet four times as fast as it tries "^" at each.
+_NO_FIELD: Final = re.compile(rb"\n(?!" + _FIELD_NAME + rb"|[ \t])")
 _MAILBOX_LINE: Final = re.compile(rb">*+From ")
 _FOLD: Final = re.compile(rb"\r\n(?=[ \t])")
 
 
 def finder(names: Iterable[bytes]) -> re.Pattern[bytes]:
-    """A pattern that finds the fields with these names (lower case); group 1 is the name as it was written."""
-    return re.compile(rb"^(" + b"|".join(map(re.escape, names)) + rb")[ \t]*+:", re.MULTILINE | re.IGNORECASE)
+    """A pattern that finds the fields with these names (lower case) in a header block with an LF put before it.
+
+    Group 1 is the name as it was written, group 2 the value with its folds. Found from ``start`` to ``end`` there, the
+    field stands from ``start`` to ``end`` in the block itself: the LF before is the first octet, its own is left out.
+    """
+    return re.compile(
+        rb"\n(" + b"|".join(map(re.escape, names)) + rb")[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.IGNORECASE
+    )
 
 
 def header_end(octets: bytes, *, whole: bool = False) -> int:
@@ -33,12 +40,14 @@ def header_end(octets: bytes, *, whole: bool = False) -> int:
     if octets.startswith((b" ", b"\t", b"\r\n")):
         return 0
     start = mailbox_line_end(octets)
-    found = _NO_FIELD.search(octets, start, stop)
-    if found is None:
-        return stop
+    if _FIELD_LINE.match(octets, start, stop) is not None:
+        found = _NO_FIELD.search(octets, start, stop)
+        if found is None:
+            return stop
+        start = found.end()
     # A line cut off by the end of what was read may still become a field, as long as it isn't too long for one.
-    cut_off = octets.find(b"\r\n", found.start()) < 0 and len(octets) - found.start() <= MAX_LINE
-    return len(octets) if cut_off and not whole else found.start()
+    cut_off = octets.find(b"\r\n", start) < 0 and len(octets) - start <= MAX_LINE
+    return len(octets) if cut_off and not whole else start
 
 
 def mailbox_line_end(octets: bytes) -> int:
@@ -49,12 +58,6 @@ def mailbox_line_end(octets: bytes) -> int:
     return end + 2 if end >= 0 else len(octets)
 
 
-def field_end(header: bytes, start: int) -> int:
-    """Where the field ends that ``start`` lies in: behind the CRLF of its last line."""
-    found = _FIELD_END.search(header, start)
-    return found.end() if found is not None else len(header)
-
-
 def unfolded(value: bytes) -> bytes:
     """A field's value on one line (RFC 5322 §2.2.3)."""
     return _FOLD.sub(b"", value)
@@ -62,10 +65,9 @@ def unfolded(value: bytes) -> bytes:
 
 def values_of(octets: bytes, end: int, names: Iterable[str]) -> dict[str, list[str]]:
     """The values of the fields with these names (lower case) in a header block that ends at ``end``."""
-    header = octets[:end]
     values: dict[str, list[str]] = {}
-    for found in finder([name.encode() for name in names]).finditer(header):
-        value = unfolded(header[found.end() : field_end(header, found.end())].strip())
+    for found in finder([name.encode() for name in names]).finditer(b"\n" + octets[:end]):
+        value = unfolded(found[2].strip())
         values.setdefault(found[1].lower().decode(), []).append(value.decode("utf-8", "replace"))
     return values
 

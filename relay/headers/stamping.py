@@ -6,7 +6,7 @@ from typing import Final
 
 from relay.headers.controls import CONTROL_FIELDS, NO_CONTROLS, Controls, read_controls
 from relay.headers.dates import date_time
-from relay.headers.scanning import MAX_LINE, field_end, finder, mailbox_line_end, unfolded, without
+from relay.headers.scanning import MAX_LINE, finder, mailbox_line_end, unfolded, without
 from relay.headers.trace import Trace, is_ours, received_line
 from relay.outcome import Reply
 from relay.value import dataclass
@@ -39,7 +39,7 @@ def stamp(octets: bytes, end: int, trace: Trace, sender: str = "") -> Stamped:
 
     ``sender``, the reverse-path without control characters, becomes From where that is missing; the null one doesn't.
     """
-    header, body = octets[:end], octets[end:]
+    header = octets[:end]
     repairs: list[str] = []
     if mailbox_line_end(header):
         # An mbox separator, no field: Postfix keeps it in this one.
@@ -50,26 +50,25 @@ def stamp(octets: bytes, end: int, trace: Trace, sender: str = "") -> Stamped:
     dated = authored = copied_blindly = False
     controls: list[tuple[bytes, bytes]] = []
     removed: list[tuple[int, int]] = []
-    for found in _OF_INTEREST.finditer(header):
+    for found in _OF_INTEREST.finditer(b"\n" + header):
         name = found[1].lower()
-        span_end = field_end(header, found.end())
         if name == b"received":
             received += 1
-            ours += is_ours(header[found.end() : span_end], trace.hostname)
+            ours += is_ours(found[2], trace.hostname)
             continue
         if name in {b"bcc", b"resent-bcc"}:
             # RFC 5322 §3.6.3: nobody is to see it. Its recipients stand in the envelope.
             copied_blindly = True
-            removed.append((found.start(), span_end))
+            removed.append(found.span())
             continue
-        value = header[found.end() : span_end].strip()
+        value = found[2].strip()
         if name in CONTROL_FIELDS:
             controls.append((name, unfolded(value)))
-            removed.append((found.start(), span_end))
+            removed.append(found.span())
         elif not value:
             # An empty field would make two once ours is added (RFC 5322 §3.6: at most one).
             if name != b"from" or sender:
-                removed.append((found.start(), span_end))
+                removed.append(found.span())
         elif name == b"date":
             dated = True
         elif name == b"from":
@@ -93,16 +92,16 @@ def stamp(octets: bytes, end: int, trace: Trace, sender: str = "") -> Stamped:
         # RFC 5322 §3.6 wants an author; who sends it is the nearest to one that is known here.
         added.append(f"From: {sender}\r\n")
         repairs.append("from")
-    if not body.startswith(b"\r\n"):
+    if not octets.startswith(b"\r\n", end):
         # RFC 5322 §2.1: the empty line between header and body, which a header alone may lack too.
-        if body:
+        if end < len(octets):
             repairs.append("separator")
         elif header and not header.endswith(b"\r\n"):
             # By BDAT a message may end anywhere, also in the midst of a field.
             header += b"\r\n"
-        body = b"\r\n" + body
+        header += b"\r\n"
     return Stamped(
-        "".join(added).encode() + header + body,
+        b"".join(("".join(added).encode(), header, memoryview(octets)[end:])),
         message_id,
         received,
         ours,

@@ -1,16 +1,19 @@
 """From a listening socket to sessions: what comes before a session's first octet is seen to here.
 
 That is the PROXY header of a proxy that is believed, then TLS where it is implicit: each under a deadline, and so many
-at a time as there may be sessions. Running out of descriptors delays connections and ends nothing.
+at a time as there may be sessions. Clients never have the last descriptors: those are for delivery, the spool and
+``relay status``. Running out all the same delays connections and ends nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any, Final
@@ -28,6 +31,9 @@ _AT_ONCE: Final = 64
 _PAUSE: Final = 1.0
 """Seconds without accepting where the system has no more to give (asyncio waits as long)."""
 _HEADER_TIMEOUT: Final = 10.0
+_KEPT_BACK: Final = 64
+"""Descriptors that are not for clients; of few at most half."""
+_NO_ROOM: Final = b"421 4.7.0 Error: too many connections\r\n"
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -94,6 +100,12 @@ class Acceptor:
                     self._loop.remove_reader(self._listening)
                     self._paused = self._loop.call_later(_PAUSE, self._resume)
                 return
+            if not _is_for_clients(connection.fileno()):
+                if self.terms.context is None:
+                    with suppress(OSError):
+                        connection.send(_NO_ROOM, socket.MSG_DONTWAIT)
+                connection.close()
+                continue
             address = client_at(peer, "").address if self.terms.something_precedes else ""
             if address and not self.terms.have_room(self._beginning, address):
                 connection.close()
@@ -161,3 +173,9 @@ class Acceptor:
             )
         except OSError as error:  # ssl.SSLError is one
             terms.tell(f"SSL_accept error from {session.client.peer}: {words_of(error)}")
+
+
+def _is_for_clients(descriptor: int) -> bool:
+    """The system gives the lowest that is free (open(2)): it is the number of those in use at least."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit == resource.RLIM_INFINITY or descriptor < limit - min(_KEPT_BACK, limit // 2)

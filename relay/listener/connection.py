@@ -221,6 +221,15 @@ class Connection(aiosmtpd_smtp.SMTP):
             )
         )
 
+    def decline(self, command: str, reply: Reply, *, sender: str, recipient: str) -> None:
+        """Refuse an address for a reason that the client can't know of: the log is told, no error is counted."""
+        self.say(str(reply))
+        self._emit(
+            Rejected(
+                self._clock.now(), self.client.peer, command, str(reply), sender, recipient, self.client.helo or None
+            )
+        )
+
     def _tell(self, text: str, *, warning: bool = False) -> None:
         self._emit(Notice(self._clock.now(), "smtpd", text, warning=warning))
 

@@ -6,8 +6,7 @@ refused too: a client that pipelines has sent them already.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from aiosmtpd.smtp import MISSING, syntax
@@ -26,6 +25,10 @@ _NEED_MAIL: Final = Reply(503, "Error: need MAIL command", "5.5.1")
 _NEED_RCPT: Final = Reply(503, "Error: need RCPT command", "5.5.1")
 _NO_RECIPIENTS: Final = Reply(554, "Error: no valid recipients", "5.5.1")
 _CHUNK_FAILED: Final = Reply(503, "Error: a chunk before this one was refused", "5.5.1")
+
+
+class UnforeseenWaitError(Exception):
+    """A command that was to wait for nothing did."""
 
 
 class Reading(Authenticating):
@@ -59,15 +62,13 @@ class Reading(Authenticating):
         """To wake the session's task costs more than most commands do: a lone one that waits for nothing is run right
         here. DATA gets its 354, and is run by the task once its content comes.
         """
-        if self._unready or self._handle_hooks or self._clogged or self._stopping:
+        if self._ended or self._unready or self._handle_hooks or self._clogged or self._stopping:
             return False
         if len(data) > MAX_LINE or data.find(b"\n") != len(data) - 1:
             return False
         verb = data[:5].upper()
         if verb in _PROMPT:
-            # A coroutine that awaits nothing ends at its first step.
-            with contextlib.suppress(StopIteration):
-                self._command(data).send(None)
+            self._run_at_once(self._command(data))
         elif data.upper() == b"DATA\r\n" and not self._is_chunked and self._content_refusal() is None:
             self._gone_ahead = True
             self._inbox.put_back(data)
@@ -79,6 +80,17 @@ class Reading(Authenticating):
         if self._ended:
             self._inbox.wake()
         return True
+
+    def _run_at_once(self, command: Coroutine[Any, Any, None]) -> None:
+        """A coroutine that awaits nothing ends at its first step."""
+        try:
+            command.send(None)
+        except StopIteration:
+            return
+        # A bug of ours: nobody would ever go on with it, nor answer the client.
+        command.close()
+        self._set_rset_state()
+        self.refuse(Reply(451, f"Error: internal error {self._report(UnforeseenWaitError())}", "4.3.0"))
 
     async def _abandon(self) -> None:
         self._gone_ahead = False

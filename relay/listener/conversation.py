@@ -122,7 +122,7 @@ class Conversation(Connection):
             method = self._smtp_methods.get(verb) if verb.isascii() else None
             if method is None:
                 self._unknown(verb, text)
-            elif has_control(text) and verb not in {"MAIL", "RCPT"}:
+            elif verb not in {"MAIL", "RCPT"} and has_control(text):
                 self.refuse(_CONTROL)
             elif not self._tls_handshake_okay and verb != "QUIT":
                 self.refuse(_NO_SECURITY)

@@ -8,7 +8,6 @@ staged for a message that isn't accepted is discarded, and room reserved with th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
@@ -18,7 +17,9 @@ from relay.clock import Clock
 from relay.delivery.routing import NO_ROUTES, Routing
 from relay.events import Accepted, Emit, Repeated
 from relay.headers.imprint import imprints
-from relay.listener.neighbours import Delivery, Draft, Signing
+from relay.listener.neighbours import Delivery, Doorkeeper, Draft, Signing
+from relay.listener.staging import PARTS_AT_A_TIME, Staging
+from relay.listener.replies import ACCEPTED, HEADER_TOO_LARGE, NO_ROOM, TROUBLE, queued
 from relay.listener.submitting import Submissions
 from relay.mail import UNSIGNED, Body, Client, Envelope, Imprint, Message, Signatures, queue_id
 from relay.outcome import Reply
@@ -29,19 +30,6 @@ from relay.spool import PART_SIZE, Arrival, Spool, SpoolError, SpoolFull
 
 NO_REWRITING: Final = RewriteSettings()
 """Only that addresses without a domain get our host name."""
-NO_ROOM: Final = Reply(452, "Error: insufficient system storage", "4.3.1")
-"""RFC 5321 §4.5.3.1.10, RFC 3463 §3.4: a full spool or disk is temporary."""
-ACCEPTED: Final = 250
-TROUBLE: Final = Reply(451, "Error: queue file write error", "4.3.0")
-"""The spool could not do it; it has told the log why."""
-HEADER_TOO_LARGE: Final = Reply(552, "Error: message header too large", "5.3.4")
-
-
-PARTS_AT_A_TIME: Final = 4
-"""Parts of large messages that wait for the writer, of all messages together: a small one's commit has no more than
-these before it. Who sends the others is slowed down by flow control, and what is read of them stays bounded."""
-
-
 def _nobody() -> None:
     """Nobody makes way."""
 
@@ -51,6 +39,7 @@ class Intake:
 
     ``upstreams`` are the names that a message may ask for. Without ``signing`` messages are kept as not looked at.
     ``dedupe`` is for how many seconds a Message-ID stands for the same message; None: it does not.
+    ``doorkeeper`` knows the addresses that get no mail.
     ``heard`` is told at each step of a transaction, so that others can make way for it.
     """
 
@@ -69,6 +58,7 @@ class Intake:
         routing: Routing = NO_ROUTES,
         listeners: Iterable[ListenerSettings] = (),
         heard: Callable[[], None] = _nobody,
+        doorkeeper: Doorkeeper | None = None,
     ) -> None:
         self.spool = spool
         self.clock = clock
@@ -79,6 +69,7 @@ class Intake:
         self.delivery = delivery
         self.signing = signing
         self.heard = heard
+        self.doorkeeper = doorkeeper
         self.staging = asyncio.Semaphore(PARTS_AT_A_TIME)
         self.submissions = Submissions(clock)
         self.configure(rewrite, upstreams, dedupe, routing, listeners)
@@ -114,6 +105,12 @@ class Intake:
             return TROUBLE
         return None
 
+    def check_recipient(self, address: str) -> Reply | None:
+        """Whether mail to ``address``, as it will be rewritten, is taken; else the reply to RCPT."""
+        if self.doorkeeper is None:
+            return None
+        return self.doorkeeper.refusal(self.rewriting.recipient(address))
+
     def open_content(self, envelope: Envelope, client: Client) -> Reception:
         """Begin to receive a message's content."""
         self.heard()
@@ -133,10 +130,10 @@ class Reception:
         "_intake",
         "_long_lines",
         "_number",
-        "_parts",
         "_refusal",
         "_rewritten",
         "_size",
+        "_staging",
         "_stamped",
     )
 
@@ -148,7 +145,7 @@ class Reception:
         self._number = 0
         self._held: list[bytes] = []
         self._size = 0
-        self._parts = 0
+        self._staging: Staging | None = None
         self._eight_bit = False
         self._long_lines = LongLines()
         self._stamped: headers.Stamped | None = None
@@ -157,7 +154,7 @@ class Reception:
         self._refusal: Reply | None = None
 
     async def write(self, octets: bytes) -> None:
-        """Take the next octets; whole parts are staged before this returns. What follows a refusal is dropped."""
+        """Take the next octets; whole parts are on their way into the spool. What follows a refusal is dropped."""
         if self._refusal is not None:
             return
         self._long_lines.feed(octets)
@@ -209,11 +206,9 @@ class Reception:
     async def discard(self) -> None:
         """Forget the message."""
         self._held.clear()
-        if self._parts:
-            self._parts = 0
-            # Strays are swept at the next start.
-            with contextlib.suppress(SpoolError):
-                await self._intake.spool.discard(self._number)
+        staging, self._staging = self._staging, None
+        if staging is not None:
+            await staging.discard()
 
     async def _refuse(self, reply: Reply) -> None:
         self._refusal = reply
@@ -271,26 +266,21 @@ class Reception:
 
     async def _stage(self, *, last: bool = False) -> None:
         """Write out the whole parts that are held; with ``last`` what remains too."""
-        octets = memoryview(b"".join(self._held))
-        whole = len(octets) if last else len(octets) - len(octets) % PART_SIZE
-        self._held = [bytes(octets[whole:])]
-        for start in range(0, whole, PART_SIZE):
-            part = self._parts
-            # Counted before: a part that failed half-way is to be discarded too.
-            self._parts += 1
-            async with self._intake.staging:
-                await self._intake.spool.stage(self._number, part, bytes(octets[start : start + PART_SIZE]))
+        staging = self._staging
+        if staging is None:
+            staging = self._staging = Staging(self._intake.spool, self._intake.staging, self._number)
+        self._held = [await staging.stage(b"".join(self._held), last=last)]
 
     async def _accept(self) -> Reply:
         intake = self._intake
         stamped = self._stamped
         assert stamped is not None
-        signatures = await self._sign()
-        if isinstance(signatures, Reply):
+        signing = self._sign()
+        if isinstance(signing, Reply):
             await self.discard()
-            return signatures
+            return signing
         content: bytes | None = None
-        if self._parts or self._size > PART_SIZE:
+        if self._staging is not None or self._size > PART_SIZE:
             await self._stage(last=True)
         else:
             content = stamped.octets
@@ -310,13 +300,17 @@ class Reception:
             controls.priority or intake.submissions.priority(self._client),
             controls.tag,
             controls.idempotency_key,
-            signatures,
+            signing if isinstance(signing, Signatures) else None,
             self._marks(stamped),
         )
         turn = intake.routing.turn(message)
         leased = intake.delivery.reserve(message.size, turn)
         arrival = Arrival(message, content, leased, imprints=self._imprints(stamped), turn=turn)
         try:
+            if isinstance(signing, asyncio.Future) and not (leased and content is not None):
+                arrival = _signed(arrival, await signing)
+            elif isinstance(signing, asyncio.Future) and intake.signing is not None and intake.signing.is_behind:
+                await signing  # who submits more than can be signed is slowed down
             duplicate = await intake.spool.accept(arrival)
         except BaseException:
             if leased:
@@ -327,7 +321,7 @@ class Reception:
                 intake.delivery.unreserve(message.size, turn)
             first = queue_id(duplicate.number)
             intake.emit(Repeated(self._at, message.queue_id, message.client, first, duplicate.kind))
-            return _queued(first)
+            return queued(first)
         intake.heard()
         intake.emit(
             Accepted(
@@ -344,10 +338,18 @@ class Reception:
         )
         intake.accepted += 1
         if leased:
-            intake.delivery.handed_over(arrival)
+            self._hand_over(arrival, signing)
         else:
             intake.delivery.waiting(turn)
-        return _queued(message.queue_id)
+        return queued(message.queue_id)
+
+    def _hand_over(self, arrival: Arrival, signing: Signatures | asyncio.Future[Signatures] | None) -> None:
+        """Once it is signed: nobody who submits waits for that, nor does its signature need to be kept."""
+        delivery = self._intake.delivery
+        if arrival.message.signatures is None and isinstance(signing, asyncio.Future):
+            signing.add_done_callback(lambda signed: delivery.handed_over(_signed(arrival, signed.result())))
+        else:
+            delivery.handed_over(arrival)
 
     def _marks(self, stamped: headers.Stamped) -> tuple[str, ...]:
         """What the routes want to know of listener and header: nobody else can tell later."""
@@ -365,14 +367,14 @@ class Reception:
         own = None if "message-id" in stamped.repairs else stamped.message_id
         return imprints(self._rewritten.envelope, user=self._client.user, key=key, message_id=own, window=window)
 
-    async def _sign(self) -> Signatures | Reply | None:
-        """Before the commit: the signatures are kept in the same one."""
+    def _sign(self) -> Signatures | Reply | asyncio.Future[Signatures] | None:
+        """Begun before the commit: what goes into memory is signed meanwhile or soon after, what is kept first."""
         signing = self._intake.signing
         if signing is None:
             return None
         if self._draft is None:
             return UNSIGNED
-        return await signing.sign(self._draft, queue_id(self._number), self._controls.upstream)
+        return signing.begin(self._draft, queue_id(self._number), self._controls.upstream)
 
     def _repairs(self, stamped: headers.Stamped) -> tuple[str, ...]:
         # Taken as they are: whether a long line can be sent is the upstream's to say.
@@ -380,5 +382,5 @@ class Reception:
         return self._rewritten.repairs + stamped.repairs + noted
 
 
-def _queued(name: str) -> Reply:
-    return Reply(250, f"Ok: queued as {name}", "2.0.0")
+def _signed(arrival: Arrival, signatures: Signatures) -> Arrival:
+    return replace(arrival, message=replace(arrival.message, signatures=signatures))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 from relay.mail import Signatures
@@ -29,6 +30,14 @@ class Delivery(Protocol):
         ...
 
 
+class Doorkeeper(Protocol):
+    """Who knows the addresses that get no mail."""
+
+    def refusal(self, address: str) -> Reply | None:
+        """What an application hears that names ``address`` as a recipient; None: it is taken."""
+        ...
+
+
 class Draft(Protocol):
     """A message that is to be signed, while it is read."""
 
@@ -44,6 +53,13 @@ class Signing(Protocol):
         """Begin with a message's first octets, all of its header among them; None where it is not ours to sign."""
         ...
 
-    async def sign(self, draft: Any, queue_id: str, upstream: str | None = None) -> Signatures | Reply:
+    def begin(
+        self, draft: Any, queue_id: str, upstream: str | None = None
+    ) -> Signatures | Reply | asyncio.Future[Signatures]:
         """Sign what was fed, for this upstream; the reply due where the message must not go unsigned and can't be."""
+        ...
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits for its signature that who submits more should wait, too."""
         ...

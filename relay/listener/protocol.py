@@ -146,6 +146,12 @@ class SMTP(Reading):
             transaction.refused += 1
             self._too_many(sender, given.address, transaction.refused)
             return
+        if self._receiver is not None:
+            refusal = self._receiver.check_recipient(given.address)
+            if refusal is not None:
+                transaction.refused += 1
+                self.decline("RCPT", refusal, sender=sender, recipient=given.address)
+                return
         if "RCPT" in self._handle_hooks:
             options = _parameters(arg)
             status = await self._call_handler_hook("RCPT", given.address, options)

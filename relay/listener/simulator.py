@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from relay.smtp.complaint import feedback_report
-from relay.smtp.mailbox import end_of_content, mailbox
+from relay.smtp.mailbox import COMPLAINT, end_of_content, mailbox
 
 _MAX_SIZE: Final = 50_000_000
 _TIMEOUT: Final = 300.0
@@ -69,7 +69,7 @@ class SimulatorHandler:
         content = cast("bytes", envelope.content)
         maildir.add(content)
         for address in envelope.rcpt_tos:
-            if mailbox(address).name == "complaint":
+            if mailbox(address).name == COMPLAINT:
                 sender = envelope.mail_from or ""
                 report = feedback_report(
                     content, sender=sender, recipient=address, reporter="simulator.invalid", now=time.time()

@@ -70,6 +70,10 @@ class Receiver(Protocol):
         """Whether ``size`` octets would be taken now from this client; else the reply to MAIL."""
         ...
 
+    def check_recipient(self, address: str) -> Reply | None:
+        """Whether mail to ``address`` would be taken; else the reply to RCPT."""
+        ...
+
     def open_content(self, envelope: mail.Envelope, client: mail.Client) -> ContentSink:
         """A sink for the content of a message with this envelope."""
         ...

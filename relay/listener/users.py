@@ -129,6 +129,7 @@ class Users:
         verifying = self._verifying.get(digest)
         if verifying is None:
             if self._guesses.too_many(address) or len(self._verifying) >= _WAITING:
+                await self._sleep(_FIRST_DELAY)  # else who guesses would ask thousands of times a second
                 return Verdict.BUSY
             verifying = asyncio.create_task(self._verify(credentials, digest, address))
             self._verifying[digest] = verifying

@@ -65,9 +65,9 @@ def test_twice_the_body_takes_no_more_than_about_twice_the_time(unit: bytes, rel
         body = unit * (octets // len(unit))
         best = 60.0
         for _ in range(5):
-            began = time.perf_counter()
+            began = time.thread_time()
             hashed(body, relaxed=relaxed, cuts=tuple(range(0, octets, 65_536)))
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.thread_time() - began)
         return best
 
     # dkimpy takes minutes for a megabyte of blanks; four times the body, with room for a busy machine.

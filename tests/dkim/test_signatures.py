@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay.dkim.bodies import BodyHash
 from relay.dkim.choice import fitting, profile_of
-from relay.dkim.signatures import Canonicalization, Prepared, Unsignable, in_order, prepare, sign
+from relay.dkim.signatures import Canonicalization, Prepared, Unsignable, in_order, prepare, unsigned
 from relay.dkim.verifying import Result, verify
 from relay.mail import UNSIGNED, Signatures
 from relay.settings import UpstreamDkimSettings
@@ -27,7 +27,10 @@ def signed(header: bytes, body: bytes, way: Canonicalization = "relaxed/simple",
     hasher.feed(body)
     prepared = prepare(header, "example.com", way)
     assert prepared is not None
-    return sign(prepared, key, domain="example.com", canonicalization=way, body_hash=hasher.finish(), now=1_795_000_000)
+    made = unsigned(
+        prepared, key, domain="example.com", canonicalization=way, body_hash=hasher.finish(), now=1_795_000_000
+    )
+    return made.signed(key.sign(made.digest))
 
 
 def results(message: bytes) -> list[bool]:

@@ -82,3 +82,52 @@ async def test_what_came_while_no_relay_ran_is_signed_at_the_attempt(tmp_path: P
         await relay.start()
         await relay.until("removed$")
         assert relay.judged(far.accepted()[-1].content) == [("x.test", True)]
+
+
+class RsaSigningRelay(SigningRelay):
+    """Its signatures come from a process of their own."""
+
+    def new_key(self) -> None:
+        path = self.folder / "e1.pem"
+        path.unlink(missing_ok=True)
+        write_key(path, make_key("e1", "rsa", 1024))
+
+    def children(self) -> list[int]:
+        return list(map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()))
+
+
+@pytest.mark.slow
+async def test_the_process_that_signs_is_nobodys_loss_and_never_left_behind(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as far, RsaSigningRelay(tmp_path, {"far": smtp_upstream(far.port)}) as relay:
+        (child,) = relay.children()
+        await relay.submit()
+        await relay.until("removed$")
+        os.kill(child, signal.SIGKILL)
+        await relay.until("warning: the process that signs has ended")
+        await relay.submit()
+        await relay.until("removed$", 2)
+        assert not relay.children()
+        os.kill(relay.pid, signal.SIGHUP)
+        await relay.until("reload: done")
+        (child,) = relay.children()
+        await relay.submit()
+        await relay.until("removed$", 3)
+        assert [relay.judged(each.content) for each in far.accepted()] == [[("x.test", True)]] * 3
+        await relay.kill()
+        async with asyncio.timeout(20):
+            while Path(f"/proc/{child}").exists() and "Z (" not in Path(f"/proc/{child}/status").read_text():
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.slow
+async def test_what_was_accepted_and_is_not_signed_yet_is_signed_after_a_crash(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as far, RsaSigningRelay(tmp_path, {"far": smtp_upstream(far.port)}) as relay:
+        (child,) = relay.children()
+        os.kill(child, signal.SIGSTOP)
+        await relay.submit()
+        assert not far.accepted()
+        await relay.kill()
+        os.kill(child, signal.SIGKILL)
+        await relay.start()
+        await relay.until("removed$")
+        assert relay.judged(far.accepted()[-1].content) == [("x.test", True)]

@@ -351,8 +351,9 @@ def test_room_is_asked_for_at_mail(error: Exception | None, code: int | None) ->
 class StandInSigning:
     """Notes what it is fed; ``answer`` is what becomes of it, None of a domain that isn't ours."""
 
-    def __init__(self, answer: Signatures | Reply | None) -> None:
+    def __init__(self, answer: Signatures | Reply | asyncio.Future[Signatures] | None) -> None:
         self.answer = answer
+        self.is_behind = False
         self.fed = b""
         self.upstream: str | None = None
 
@@ -363,7 +364,9 @@ class StandInSigning:
     def feed(self, octets: bytes) -> None:
         self.fed += octets
 
-    async def sign(self, draft: object, queue_id: str, upstream: str | None = None) -> Signatures | Reply:
+    def begin(
+        self, draft: object, queue_id: str, upstream: str | None = None
+    ) -> Signatures | Reply | asyncio.Future[Signatures]:
         assert draft is self
         assert self.answer is not None
         self.upstream = upstream
@@ -407,3 +410,54 @@ async def test_what_must_be_signed_and_can_not_is_refused_and_leaves_nothing(siz
     assert str(await desk.take(HEADER + b"z" * size)) == "451 4.7.5 Error: message can't be signed"
     assert not desk.spool.accepted
     assert not desk.spool.staged
+
+
+async def test_nobody_who_submits_waits_for_a_signature_that_is_on_its_way() -> None:
+    desk = Desk()
+    future = asyncio.get_running_loop().create_future()
+    desk.intake.signing = StandInSigning(future)
+    assert (await desk.take(HEADER)).code == 250
+    (arrival,) = desk.spool.accepted
+    assert arrival.leased
+    assert arrival.message.signatures is None
+    assert not desk.delivery.handed
+    assert desk.intake.accepted == 1
+    future.set_result(SIGNED)
+    await asyncio.sleep(0)
+    (handed,) = desk.delivery.handed
+    assert handed.message == replace(arrival.message, signatures=SIGNED)
+    assert (handed.content, handed.leased, handed.turn) == (arrival.content, True, arrival.turn)
+
+
+@pytest.mark.parametrize(("size", "room", "is_behind"), [(3 * PART_SIZE, 10, False), (10, 0, False), (10, 10, True)])
+async def test_what_has_no_room_in_memory_is_signed_first_and_so_is_all_where_too_much_waits(
+    size: int, room: int, is_behind: bool
+) -> None:
+    desk = Desk(room=room)
+    future = asyncio.get_running_loop().create_future()
+    signing = desk.intake.signing = StandInSigning(future)
+    signing.is_behind = is_behind
+    taking = asyncio.create_task(desk.take(HEADER + b"z" * size + b"\r\n"))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not desk.spool.accepted
+    assert not taking.done()
+    future.set_result(SIGNED)
+    assert (await taking).code == 250
+    (arrival,) = desk.spool.accepted
+    assert arrival.message.signatures == (None if is_behind else SIGNED)
+    assert [each.message.signatures for each in desk.delivery.handed] == [SIGNED] * (room > 0)
+
+
+async def test_a_client_that_goes_while_its_message_is_signed_leaves_nothing() -> None:
+    desk = Desk()
+    desk.intake.signing = StandInSigning(asyncio.get_running_loop().create_future())
+    taking = asyncio.create_task(desk.take(HEADER + b"z" * 3 * PART_SIZE))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert desk.delivery.reserved == 1
+    taking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    assert desk.delivery.reserved == 0
+    assert not desk.spool.accepted

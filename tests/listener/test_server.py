@@ -149,6 +149,24 @@ async def test_those_turned_away_keep_nobody_out() -> None:
         await door.connect()
 
 
+async def test_the_last_descriptors_are_not_for_clients() -> None:
+    async with a_door() as door:
+        before = await door.connect()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        others = [os.dup(0) for _ in range(100)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(others) + 40, hard))
+        try:
+            for _ in range(20):
+                assert (await (await door.dial()).rest()).startswith(b"421 4.7.0 ")
+            await before.ask(b"EHLO x\r\n")
+            assert (await before.submit(b"x\r\n")).startswith(b"250 ")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for descriptor in others:
+                os.close(descriptor)
+        await door.connect()
+
+
 async def test_running_out_of_descriptors_costs_a_connection_at_most() -> None:
     async with a_door() as door:
         before = await door.connect()

@@ -140,12 +140,16 @@ async def test_while_guesses_are_held_back_no_other_is_looked_at_but_who_was_pro
     while len(delays.seconds) < 10:  # noqa: ASYNC110 - nobody announces it
         await asyncio.sleep(0.001)
     before = len(counted.checks)
-    assert await users.prove(Credentials("billing", "another"), HERE) is Verdict.BUSY
+    busy = asyncio.create_task(users.prove(Credentials("billing", "another"), HERE))
+    while len(delays.seconds) < 11:  # noqa: ASYNC110 - nobody announces it
+        await asyncio.sleep(0.001)
+    assert delays.seconds[-1] == 1.0, "no faster than one that was looked at"
     assert len(counted.checks) == before
     assert await users.prove(RIGHT, HERE) is Verdict.PROVED
     assert await asyncio.wait_for(users.prove(RIGHT, "192.0.2.1"), 5) is Verdict.PROVED
     delays.over.set()
     assert set(await asyncio.gather(*guesses)) == {Verdict.WRONG}
+    assert await busy is Verdict.BUSY
     assert await users.prove(Credentials("billing", "another"), HERE) is Verdict.WRONG
     users.close()
 

@@ -1,6 +1,6 @@
 """How many messages a second are signed on this machine: ``python -m tests.load.signing [--seconds S]``.
 
-In this process, by the two threads of :class:`relay.signing.signer.Signer`, body hash included, 50 drafts at a time.
+By :class:`relay.signing.signer.Signer` and its process, body hash included, 50 drafts at a time.
 """
 
 from __future__ import annotations
@@ -47,6 +47,15 @@ async def rate(signer: Signer, content: bytes, seconds: float) -> float:
     return signed / (time.monotonic() - began)
 
 
+async def measure(domain: DkimSettings, what: str, seconds: float) -> None:
+    signer = Signer([domain], [UpstreamSettings("main")], SystemClock(), print)
+    for size in SIZES:
+        body = b"All work and no play makes Jack a dull boy.\r\n" * (size // 45)
+        found = await rate(signer, HEADER + body, seconds)
+        print(f"{what} {size:>9,} octets: {found:>8,.0f}/s", flush=True)
+    signer.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="signatures a second")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each row")
@@ -63,11 +72,7 @@ def main() -> None:
                 domain = DkimSettings(
                     "example.com", tuple(keys), "relaxed/simple" if way[8] == "s" else "relaxed/relaxed"
                 )
-                signer = Signer([domain], [UpstreamSettings("main")], SystemClock(), print)
-                for size in SIZES:
-                    body = b"All work and no play makes Jack a dull boy.\r\n" * (size // 45)
-                    found = asyncio.run(rate(signer, HEADER + body, seconds))
-                    print(f"{way:16} {'+'.join(kinds):12} {size:>9,} octets: {found:>8,.0f}/s", flush=True)
+                asyncio.run(measure(domain, f"{way:16} {'+'.join(kinds):12}", seconds))
 
 
 if __name__ == "__main__":

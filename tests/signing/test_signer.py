@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,8 +16,9 @@ from relay.events import Event, Notice
 from relay.mail import UNSIGNED, Signatures
 from relay.outcome import Reply
 from relay.settings import DkimKeySettings, DkimSettings, UpstreamDkimSettings, UpstreamSettings
-from relay.signing.keys import KeyUnusable, load_key, make_key, write_key
-from relay.signing.signer import Signer
+from relay.signing.keys import KeyUnusable, PrivateKey, load_key, make_key, write_key
+from relay.signing.scribe import Scribe
+from relay.signing.signer import AHEAD, Signer
 
 HEADER = b"From: Ann <a@example.com>\r\nTo: b@y.test\r\nDate: z\r\nMessage-ID: <m@x>\r\n"
 BODY = b"hello\r\n" * 20_000
@@ -47,6 +50,23 @@ class Office:
         for start in range(1000, len(BODY), 777):
             draft.feed(BODY[start : start + 777])
         return await self.signer.sign(draft, "ABC123", upstream)
+
+
+@pytest.fixture(autouse=True)
+async def no_process_stays(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    made: list[Scribe] = []
+
+    def scribe(keys: Sequence[PrivateKey], tell: Callable[[str], None]) -> Scribe:
+        made.append(Scribe(keys, tell))
+        return made[-1]
+
+    monkeypatch.setattr("relay.signing.signer.Scribe", scribe)
+    yield
+    for each in made:
+        each.close()
+    async with asyncio.timeout(20):
+        while any(each.pid for each in made):  # noqa: ASYNC110 - there is nothing else to be told by
+            await asyncio.sleep(0.002)
 
 
 async def test_all_keys_sign_rsa_first(tmp_path: Path) -> None:
@@ -145,3 +165,38 @@ async def test_keys_are_read_again_and_kept_where_they_can_not_be(tmp_path: Path
     assert all(each.passed for each in verify(after.fields + HEADER + b"\r\n" + BODY, office.record))
     office.signer.configure([], [MAIN])
     assert await office.sign(HEADER) is None
+
+
+async def test_what_was_opened_before_a_reload_is_signed_by_its_own_keys(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    draft = office.signer.open(HEADER + b"\r\n" + BODY, "")
+    assert draft is not None
+    records = {name: office.record(name) for name in ("rsa._domainkey.example.com", "ed25519._domainkey.example.com")}
+    for kind in ("rsa", "ed25519"):
+        (tmp_path / f"{kind}.pem").unlink()
+        write_key(tmp_path / f"{kind}.pem", make_key(kind, "rsa") if kind == "rsa" else make_key(kind, "ed25519"))
+    office.signer.configure([office.domain], [MAIN])
+    signed = await office.signer.sign(draft, "ABC123")
+    assert isinstance(signed, Signatures)
+    assert [each.passed for each in verify(signed.fields + HEADER + b"\r\n" + BODY, records.get)] == [True, True]
+
+
+async def test_it_says_when_too_much_waits(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    begun = []
+    for _ in range(AHEAD):
+        assert not office.signer.is_behind
+        draft = office.signer.open(HEADER + b"\r\n", "")
+        assert draft is not None
+        begun.append(office.signer.begin(draft, "ABC123"))
+    assert office.signer.is_behind
+    await asyncio.gather(*(each for each in begun if isinstance(each, asyncio.Future)))
+    assert not office.signer.is_behind
+
+
+async def test_ed25519_alone_needs_no_process(tmp_path: Path) -> None:
+    office = Office(tmp_path, "send", "ed25519")
+    draft = office.signer.open(HEADER + b"\r\n", "")
+    assert draft is not None
+    assert isinstance(office.signer.begin(draft, "ABC123"), Signatures)
+    assert office.signer._scribe is None
