@@ -21,6 +21,7 @@ from relay.backlog import Dues
 from relay.lessons import Experience
 from relay.lessons import QuotaRecord as QuotaRecord
 from relay.mail import Imprint, Message, RecipientState
+from relay.suppression import SuppressionKeeper
 from relay.value import dataclass
 
 PART_SIZE: Final = 256 * 1024
@@ -231,7 +232,7 @@ class Totals:
     sent: dict[str, int] = field(default_factory=dict)
 
 
-class Spool(Experience, Protocol):
+class Spool(Experience, SuppressionKeeper, Protocol):
     """What listener, delivery and operators ask of a spool. Every method may raise :class:`SpoolError`."""
 
     # -- listener ---------------------------------------------------------------------------------------------------

@@ -53,6 +53,8 @@ def refused_logins(connection: sqlite3.Connection) -> dict[str, tuple[float, ...
 def record_refused_logins(tx: Transaction, upstream: str, times: Sequence[float]) -> None:
     """Write these in the place of what was known."""
     tx.execute("DELETE FROM login WHERE upstream = ?", (upstream,))
+    if tx.fault is not None:
+        tx.fault("logins.gone")
     for n, at in enumerate(times):
         tx.execute("INSERT INTO login (upstream, n, at) VALUES (?, ?, ?)", (upstream, n, milliseconds(at)))
 
@@ -71,6 +73,8 @@ def brake(tx: Transaction, record: BrakeRecord) -> None:
 def unbrake(tx: Transaction, source: Source, now: float) -> int:
     """Stop it no more, and release what was held for it; how many messages."""
     tx.execute(UNBRAKED, (source.kind, source.name))
+    if tx.fault is not None:
+        tx.fault("unbrake.brake")
     words = f"{held_by(source)}:".replace("!", "!!").replace("%", "!%").replace("_", "!_")
     rows = tx.execute(RELEASED, (milliseconds(now), f"{words}%")).fetchall()
     return len({number for (number,) in rows})

@@ -27,6 +27,7 @@ _CHECKED_SIZE: Final = 32 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
+_PAGE_SIZE: Final = 4096
 _HEADER: Final = 100
 _MAGIC: Final = b"SQLite format 3\0"
 
@@ -66,11 +67,11 @@ def open_database(spool: Path, fault: Callable[[str], None] | None = None) -> Op
 
     Raises SpoolDamaged, SpoolFull, SpoolBroken or SpoolError; the connection is closed then.
     """
-    fresh = _prepare_file(spool)
+    _prepare_file(spool)
     connection = None
     try:
         connection = sqlite3.connect(spool, timeout=BUSY_TIMEOUT, isolation_level=None, cached_statements=512)
-        _configure(connection, spool, fresh=fresh)
+        _configure(connection, spool)
         if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
             migrate(connection)
         sweep_staging(connection, fault)
@@ -96,8 +97,8 @@ def open_reader(spool: Path) -> sqlite3.Connection:
     return connection
 
 
-def _prepare_file(spool: Path) -> bool:
-    """Make the file, or see that it is one of ours, and mode 0600; whether it is new.
+def _prepare_file(spool: Path) -> None:
+    """Make the file, or see that it is one of ours, and mode 0600.
 
     The descriptor is closed before SQLite opens the file: closing it later would drop SQLite's POSIX locks.
     """
@@ -111,8 +112,9 @@ def _prepare_file(spool: Path) -> bool:
         found = flaw(spool, status)
         if found is not None:
             raise SpoolDamaged(found)
-        if status.st_size:
-            check_header(spool, os.pread(descriptor, _HEADER, 0))
+        header = os.pread(descriptor, _HEADER, 0)
+        if header and not (status.st_size <= _PAGE_SIZE and _is_nameless(header)):
+            check_header(spool, header)
         make_private(descriptor, status)  # SQLite gives the same mode to -wal and -shm
     finally:
         os.close(descriptor)
@@ -128,7 +130,13 @@ def _prepare_file(spool: Path) -> bool:
             os.fsync(folder)
         finally:
             os.close(folder)
-    return not status.st_size
+
+
+def _is_nameless(header: bytes) -> bool:
+    """Whether it is of a database of nobody: SQLite writes the first page before the name is on it, and a kill or a
+    power cut at that moment leaves it so. :func:`_configure` sees whether it is as empty as it looks.
+    """
+    return header.startswith(_MAGIC) and header[68:72] == bytes(4)
 
 
 def check_header(spool: Path, header: bytes) -> None:
@@ -139,10 +147,14 @@ def check_header(spool: Path, header: bytes) -> None:
         raise SpoolDamaged(f"{spool} is a database, but not a relay's spool")
 
 
-def _configure(connection: sqlite3.Connection, spool: Path, *, fresh: bool) -> None:
+def _configure(connection: sqlite3.Connection, spool: Path) -> None:
     execute = connection.execute
+    # Asked of SQLite, not of the file: it rolls back what was half done, the file's name included.
+    fresh = not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if not fresh and execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise SpoolDamaged(f"{spool} is a database, but not a relay's spool")
     if fresh:
-        execute("PRAGMA page_size = 4096")
+        execute(f"PRAGMA page_size = {_PAGE_SIZE}")
         # So that a full disk can get back what a backlog took; to be said before the first table.
         execute("PRAGMA auto_vacuum = INCREMENTAL")
         # Before the first table and before WAL: so the file is ours from its first octet on.

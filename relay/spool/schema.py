@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x52454C59
 """``RELY`` in the file's header (sqlite.org/fileformat2.html §1.2.8): this file is a spool of ours."""
 
-SCHEMA_VERSION: Final = 9
+SCHEMA_VERSION: Final = 10
 """``PRAGMA user_version`` of the schema below; a later one belongs to a later release and is refused."""
 
 CONTENT_SHIFT: Final = 12
@@ -239,6 +239,23 @@ _ROUTES: Final = (
     "ALTER TABLE quota ADD COLUMN held INTEGER NOT NULL DEFAULT 0",  # days that the warm-up did not grow
 )
 
+_SUPPRESSION: Final = """
+CREATE TABLE suppression (               -- addresses that get no mail
+    id      INTEGER PRIMARY KEY,         -- in the order they came
+    digest  INTEGER NOT NULL UNIQUE,     -- of the address in lower case: what memory holds
+    address TEXT    NOT NULL,
+    cause   TEXT    NOT NULL CHECK (cause IN ('bounce', 'complaint', 'operator')),
+    at      INTEGER NOT NULL,
+    until   INTEGER,                     -- NULL: until it is removed
+    detail  TEXT    NOT NULL
+)"""
+
+# One more state: what an unchanged file may hold it may hold still, so only the words of the constraint are to be
+# replaced (sqlite.org/lang_altertable.html §7: no rewriting of millions of rows).
+_STATES: Final = "'relayed', 'failed')"
+_MORE_STATES: Final = "'relayed', 'failed', 'suppressed')"
+_RESTATED: Final = "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE type = 'table' AND name = 'recipient'"
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the file to SCHEMA_VERSION, each step in its own transaction; raises sqlite3.Error."""
@@ -298,5 +315,17 @@ def migrate(connection: sqlite3.Connection) -> None:
     def _ninth(database: Database) -> None:
         database.execute(_LOGIN)
         database.execute("PRAGMA user_version = 9")
+
+    @migrations(name="0010_suppression")
+    def _tenth(database: Database) -> None:
+        database.execute(_SUPPRESSION)
+        (cookie,) = database.execute("PRAGMA schema_version").fetchone()
+        database.execute("PRAGMA writable_schema = ON")
+        try:
+            database.execute(_RESTATED, (_STATES, _MORE_STATES))
+            database.execute(f"PRAGMA schema_version = {cookie + 1}")
+        finally:
+            database.execute("PRAGMA writable_schema = RESET")
+        database.execute("PRAGMA user_version = 10")
 
     migrations.apply(Database(connection, recursive_triggers=False))

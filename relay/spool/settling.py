@@ -39,7 +39,7 @@ CONTENTS_GONE: Final = (
 COMPANY: Final = 100
 """Messages whose settlement is worth an fsync of its own: it waits for nobody."""
 
-_DONE: Final = frozenset({RecipientState.RELAYED, RecipientState.FAILED})
+_DONE: Final = frozenset({RecipientState.RELAYED, RecipientState.FAILED, RecipientState.SUPPRESSED})
 
 
 def settle(tx: Transaction, settlements: Sequence[Settlement]) -> frozenset[int]:

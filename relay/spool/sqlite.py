@@ -49,6 +49,7 @@ from relay.spool.opening import Opened, make_folder, open_database
 from relay.spool.operation import Change
 from relay.spool.reader import Reader
 from relay.spool.room import Ballast, Room
+from relay.spool.suppression import SuppressionVerbs
 from relay.spool.transaction import Transaction, milliseconds
 from relay.spool.writer import Writer
 
@@ -84,7 +85,7 @@ async def open_spool(
     return spool
 
 
-class SqliteSpool:
+class SqliteSpool(SuppressionVerbs):
     """The port's verbs; each is one transaction of the writer thread, except where it says that it goes in slices."""
 
     def __init__(self, path: Path, writer: Writer, room: Room, lock: SpoolLock | None, clock: Clock) -> None:

@@ -24,6 +24,7 @@ from relay.spool import SpoolBroken, SpoolError, SpoolFull
 from relay.spool.accepting import write
 from relay.spool.checkpointing import RECOVERY_PAUSE, Checkpointer, Disk
 from relay.spool.errors import SpoolBusy, translate
+from relay.spool.filling import LogFiller
 from relay.spool.library import sqlite3
 from relay.spool.opening import Opened, open_reader
 from relay.spool.operation import Change, Ended, Operation, finish, ignore, refuse, resolve
@@ -76,6 +77,7 @@ class Writer:
         self._connection: sqlite3.Connection
         self._checkpointer: Checkpointer
         self._disk: Disk
+        self._filler: LogFiller
         self._recovery_due = 0.0
         self._loop: asyncio.AbstractEventLoop
         self._ended: asyncio.Future[None]
@@ -113,6 +115,7 @@ class Writer:
             self._connection = opened.connection
             self._checkpointer = Checkpointer(opened.connection, opened.path)
             self._disk = Disk(opened.path, self.ballast, self._checkpointer, say=partial(self._tell, _log.warning))
+            self._filler = LogFiller(opened.path)
             if not self.ballast.take():
                 self._disk.note_full()
                 self._recover()
@@ -181,6 +184,8 @@ class Writer:
             done = self._attempt(batch, change)
             ended = self._apart(batch, done, change) if isinstance(done, SpoolError) else done
         self._tell(finish, ended, change, self.committed)
+        if not self._disk.full:
+            self._filler.keep_ahead()
         self._checkpoint(idle=False)
 
     def _attempt(self, batch: list[Operation], change: Change, *, alone: bool = False) -> list[Ended] | SpoolError:
@@ -302,6 +307,7 @@ class Writer:
             self._judge(error)
 
     def _end(self) -> None:
+        self._filler.close()
         if isinstance(self.failure, SpoolBroken):
             # Not the last connection (the facade keeps a reading one): closing it writes nothing.
             self._connection.close()

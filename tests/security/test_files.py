@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from relay.config import ConfigError, load
+from relay.delivery.flightrecorder import FlightRecorder
 from relay.signing.keys import KeyUnusable, load_key
 from relay.spool import SpoolDamaged, SpoolError
 from tests.e2e.harness import Relay, smtp_upstream
@@ -49,6 +50,22 @@ async def test_what_leads_elsewhere_is_refused_and_its_target_untouched(
         await opened(spool)
     assert target.read_bytes() == PRECIOUS
     assert stat.S_IMODE(target.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("trap", [linked, second_name])
+async def test_what_is_not_needed_is_done_without_where_it_leads_elsewhere(
+    spool: Path, tmp_path: Path, trap: Callable[[Path, Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    target = tmp_path / "elsewhere"
+    target.write_bytes(PRECIOUS)
+    for name in ("spool.db.flight", "spool.db.ballast"):
+        trap(spool.with_name(name), target)
+    recorder = FlightRecorder(spool.with_name("spool.db.flight"), "this boot")
+    recorder.note(1, 0, flying=True)
+    recorder.close()
+    await (await opened(spool)).close()
+    assert target.read_bytes() == PRECIOUS
+    assert "would not be recognised" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["spool.db", "spool.db.lock", *SIDES])

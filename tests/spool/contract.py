@@ -24,6 +24,7 @@ from relay.spool import (
     Totals,
     Warned,
 )
+from relay.suppression import Cause, Entry, Suppression, SuppressionQuery, digest_of
 
 from .examples import CONTENT, NOW, arrival, rich, settled, settlement
 
@@ -844,3 +845,73 @@ class SpoolContract:
         assert await spool.find(Selector(state="dead", arrived_before=NOW), NOW) == []
         await spool.release([dead], NOW)
         assert await spool.find(Selector(state="dead"), NOW) == []
+
+    # -- suppression ------------------------------------------------------------------------------------------------
+
+    async def test_suppressed_addresses_are_there_after_reopening(self, opener: Opener) -> None:
+        spool = await opener()
+        bounced = Suppression("Gone@x.example", Cause.BOUNCE, NOW, NOW + 60, "550 5.1.1 no")
+        complained = Suppression("b@y.example", Cause.COMPLAINT, NOW + 1, None, "abuse")
+        assert await spool.suppress([bounced, complained]) == 2
+        assert await spool.suppress([replace(bounced, address="gone@X.example", until=NOW + 90)]) == 0
+        await spool.close()
+        spool = await opener()
+        loaded = await spool.suppressed(0, 10)
+        found = await spool.suppressions(SuppressionQuery(), 10)
+        await spool.close()
+        assert [entry for _, entry in loaded] == [
+            Entry(digest_of("gone@x.example"), Cause.BOUNCE, NOW + 90),
+            Entry(digest_of("b@y.example"), Cause.COMPLAINT, None),
+        ]
+        assert [each for _, each in found] == [replace(bounced, until=NOW + 90), complained]
+
+    async def test_what_stands_until_it_is_removed_is_not_put_to_an_end(self, spool: Spool) -> None:
+        await spool.suppress([Suppression("a@x.example", Cause.OPERATOR, NOW, None, "by hand")])
+        await spool.suppress([Suppression("a@x.example", Cause.BOUNCE, NOW, NOW + 60, "550")])
+        ((_, kept),) = await spool.suppressions(SuppressionQuery(), 10)
+        assert (kept.cause, kept.until) == (Cause.OPERATOR, None)
+        await spool.suppress([Suppression("a@x.example", Cause.COMPLAINT, NOW, None, "abuse")])
+        ((_, kept),) = await spool.suppressions(SuppressionQuery(), 10)
+        assert (kept.cause, kept.detail) == (Cause.COMPLAINT, "abuse")
+
+    async def test_suppressions_are_found_by_what_they_have_in_common(self, spool: Spool) -> None:
+        some = [
+            Suppression("a@x.example", Cause.BOUNCE, NOW, NOW + 60),
+            Suppression("b@x.example", Cause.COMPLAINT, NOW + 5, None),
+            Suppression("c@not-x.example", Cause.BOUNCE, NOW + 9, NOW + 60),
+        ]
+        await spool.suppress(some)
+        for query, wanted in (
+            (SuppressionQuery(), some),
+            (SuppressionQuery(("B@x.example", "nobody@x.example")), some[1:2]),
+            (SuppressionQuery(domain="X.example"), some[:2]),
+            (SuppressionQuery(cause=Cause.BOUNCE), [some[0], some[2]]),
+            (SuppressionQuery(since=NOW + 5), some[1:]),
+            (SuppressionQuery(domain="x.example", cause=Cause.BOUNCE), some[:1]),
+        ):
+            assert [each for _, each in await spool.suppressions(query, 10)] == wanted
+        (first,) = await spool.suppressions(SuppressionQuery(), 1)
+        rest = await spool.suppressions(SuppressionQuery(after=first[0]), 10)
+        assert [each for _, each in (first, *rest)] == some
+        assert [row for row, _ in await spool.suppressed(first[0], 10)] == [row for row, _ in rest]
+
+    async def test_they_get_mail_again_when_removed_or_over(self, spool: Spool) -> None:
+        await spool.suppress([Suppression(f"{n}@x.example", Cause.BOUNCE, NOW, NOW + n) for n in range(1, 4)])
+        assert await spool.unsuppress([digest_of("3@X.example"), digest_of("9@x.example")]) == 1
+        assert await spool.forget_suppressions(NOW + 1) == 1
+        assert [each.address for _, each in await spool.suppressions(SuppressionQuery(), 10)] == ["2@x.example"]
+
+    async def test_more_than_a_transaction_takes(self, spool: Spool) -> None:
+        many = [Suppression(f"{n}@x.example", Cause.BOUNCE, NOW, NOW + 60) for n in range(1100)]
+        assert await spool.suppress(many) == 1100
+        assert await spool.unsuppress([each.digest for each in many[:501]]) == 501
+        assert await spool.forget_suppressions(NOW + 60) == 599
+
+    async def test_a_suppressed_recipient_is_done(self, spool: Spool) -> None:
+        number = spool.allocate(NOW)
+        await spool.accept(arrival(number, leased=True))
+        assert await spool.settle([settlement(number, settled(0, RecipientState.SUPPRESSED))]) == {number}
+        story = await spool.story(number)
+        assert story is not None
+        assert [each.state for each in story.queued.recipients] == ["suppressed"]
+        assert (await spool.totals()).messages == 0

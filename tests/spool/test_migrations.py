@@ -101,3 +101,14 @@ async def test_no_hand_at_the_shell_makes_another_priority(path: Path) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         connection.execute("UPDATE message SET priority = 'high'")
     connection.close()
+
+
+async def test_the_states_are_those_of_this_release(path: Path) -> None:
+    await (await opened(path)).close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    done = "UPDATE recipient SET state = ?, due = NULL WHERE n = 0"
+    connection.execute(done, ("suppressed",))
+    with pytest.raises(sqlite3.IntegrityError):
+        connection.execute(done, ("lost",))
+    connection.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from tests.torture import death, floods, kills, powercut, restarts, storage
+from tests.torture import days, death, floods, kills, powercut, restarts, storage
 from tests.torture.defective import program
 from tests.torture.finding import Figure
 
@@ -24,6 +24,7 @@ _EARLY = partial(kills.kill_at_random, program=program("answers-before-the-commi
 _NORMAL = partial(powercut.cut_power, program=program("synchronous-normal"))
 _UNSYNCED = partial(powercut.cut_power, environment=powercut.EATMYDATA)
 _FORGETFUL = partial(death.message_of_death, command=program("forgets-what-killed-it"))
+_FROM_NOTHING = partial(days.two_days, remembers=False)
 _STOCK = partial(storage.disk_full, program=program("errors-as-the-library-answers-them"))
 
 FIGURES = {
@@ -38,6 +39,9 @@ FIGURES = {
     "R4-write": Choice(partial(storage.io_error, call="pwrite64,write"), 2, 50),
     "R4-readonly-write": Choice(partial(storage.io_error, call="pwrite64,write", error="EROFS"), 1, 10),
     "R4-large": Choice(storage.file_too_large, 1, 10),
+    "R4-slow": Choice(storage.slow_disk, 1, 5),
+    "R4-reader": Choice(partial(storage.long_reader, seconds=3.0), 1, 3),
+    "R4-reader-60": Choice(partial(storage.long_reader, seconds=60.0), 1, 1),
     "R4-files": Choice(storage.descriptors_used_up, 1, 10),
     "R4-readonly": Choice(storage.read_only, 1, 5),
     "R4-locked": Choice(partial(storage.locked_by_another, seconds=5.0), 1, 3),
@@ -52,5 +56,7 @@ FIGURES = {
     "R10-control": Choice(partial(floods.flooded, caps=False), 1, 1, control=True),
     "R11": Choice(death.message_of_death, 1, 6),
     "R11-control": Choice(_FORGETFUL, 1, 1, control=True),
+    "R12": Choice(days.two_days, 1, 20),
+    "R12-control": Choice(_FROM_NOTHING, 1, 1, control=True),
     "R15": Choice(restarts.restart_under_load, 10, 100),
 }

@@ -179,6 +179,62 @@ async def locked_by_another(folder: Path, rounds: int, seconds: float = 30.0) ->
     return finding
 
 
+async def slow_disk(folder: Path, rounds: int, seconds: float = 0.3) -> Finding:
+    """Each sync takes ``seconds``: 250 comes later, and that is all."""
+    finding = Finding(f"each sync takes {seconds:g} s", rounds)
+
+    async def trouble(relay: Relay, ledger: Ledger, finding: Finding) -> None:
+        del relay
+        before = len(ledger.acknowledged)
+        await asyncio.sleep(4.0)
+        taken = len(ledger.acknowledged) - before
+        # All that wait share a sync, and two follow each other at the worst.
+        finding.expect(f"{CLIENTS} clients share each sync, {taken} messages", holds=taken >= CLIENTS * 4)
+
+    delayed = injecting(f"fsync,fdatasync:delay_enter={int(seconds * 1e6)}")
+    for n in range(rounds):
+        await under(folder / str(n), finding, trouble, program=delayed)
+    finding.expect("nothing twice", holds=not finding.duplicated)
+    finding.expect("nobody refused", holds=not finding.behaviour)
+    finding.behaviour = "250 comes that much later, clients share each sync"
+    return finding
+
+
+async def long_reader(folder: Path, rounds: int, seconds: float = 8.0) -> Finding:
+    """Somebody's query lasts: the log can't be begun anew meanwhile, and is as soon as it ends."""
+    finding = Finding(f"a query of another program lasts {seconds:g} s", rounds)
+    largest = 0.0
+
+    async def trouble(relay: Relay, ledger: Ledger, finding: Finding) -> None:
+        nonlocal largest
+        log = relay.folder / "spool" / "spool.db-wal"
+        with closing(sqlite3.connect(f"file:{relay.folder}/spool/spool.db?mode=ro", uri=True)) as shell:
+            shell.execute("BEGIN")
+            shell.execute("SELECT count(*) FROM message").fetchone()
+            before = len(ledger.acknowledged)
+            await asyncio.sleep(seconds)
+            finding.expect("mail is taken meanwhile", holds=len(ledger.acknowledged) > before + CLIENTS)
+            rounds_before = times_begun(log)
+        largest = max(largest, log.stat().st_size / 1e6)
+        began = time.monotonic()
+        while times_begun(log) == rounds_before and time.monotonic() - began < 20:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        finding.expect("the log is begun anew within 20 s", holds=times_begun(log) != rounds_before)
+
+    for n in range(rounds):
+        await under(folder / str(n), finding, trouble)
+    finding.expect("nothing twice", holds=not finding.duplicated)
+    finding.expect("nobody refused", holds=not finding.behaviour)
+    finding.behaviour = f"mail is taken and relayed; the log grows to {largest:.0f} MB and is begun anew behind it"
+    return finding
+
+
+def times_begun(log: Path) -> int:
+    """How often a write-ahead log was begun anew (sqlite.org/fileformat2.html §4.1)."""
+    with log.open("rb") as file:
+        return int.from_bytes(file.read(16)[12:], "big")
+
+
 async def descriptors_used_up(folder: Path, rounds: int) -> Finding:
     """The process may open no more files than it has, while a hundred clients come."""
     finding = Finding("file descriptors used up (EMFILE)", rounds)

@@ -47,6 +47,14 @@ async def test_a_write_fails(tmp_path: Path, name: str) -> None:
     await suffers(name, tmp_path)
 
 
+async def test_the_disk_is_slow(tmp_path: Path) -> None:
+    await suffers("R4-slow", tmp_path)
+
+
+async def test_somebody_reads_for_long(tmp_path: Path) -> None:
+    await suffers("R4-reader", tmp_path)
+
+
 async def test_file_descriptors_are_used_up(tmp_path: Path) -> None:
     await suffers("R4-files", tmp_path)
 
@@ -73,6 +81,10 @@ async def test_thirty_large_messages_at_once(tmp_path: Path) -> None:
 
 async def test_a_message_kills_the_relay(tmp_path: Path) -> None:
     await suffers("R11", tmp_path)
+
+
+async def test_two_days_of_kills_and_clock_steps_under_a_limit(tmp_path: Path) -> None:
+    await suffers("R12", tmp_path)
 
 
 async def test_restarted_again_and_again(tmp_path: Path) -> None:
