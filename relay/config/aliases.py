@@ -10,8 +10,11 @@ from relay.config.problems import Unreadable, describe
 from relay.mail import has_domain
 from relay.outcome import Reply
 from relay.smtp.address import parse_path
+from relay.smtp.senders import is_pattern
 
 _TABLE: Final = 'a table such as { root = "ops@example.com" }'
+_SENDERS: Final = 'a table such as { "*@host.local" = "app@example.com" }'
+_PATTERN: Final = 'an address, or one with "*" such as "*@host.local"'
 _NAME: Final = "a local part or an address, once, whichever letters are capitals"
 _TARGET: Final = 'an address with a domain, in ASCII, such as "ops@example.com"'
 
@@ -39,6 +42,22 @@ def _flaws(aliases: list[tuple[str, object]]) -> Iterator[Unreadable]:
             # Not every message may have an address beyond ASCII (RFC 6531 §3.2).
             yield Unreadable(describe(target), _TARGET, part=f".{name}")
         seen.add(name.lower())
+
+
+def read_senders(value: object) -> tuple[tuple[str, str], ...]:
+    """``sender_rewrite`` of an upstream: pairs of a pattern and an address, in the table's order. Raises as above."""
+    if not isinstance(value, dict):
+        raise Unreadable(describe(value), _SENDERS)
+    pairs = [(pattern, each.text if isinstance(each, Variable) else each) for pattern, each in value.items()]
+    wrong: list[Unreadable] = []
+    for pattern, target in pairs:
+        if pattern == "<>" or not is_pattern(pattern):
+            wrong.append(Unreadable(f"the name {describe(pattern).removesuffix(' (a string)')}", _PATTERN))
+        elif not isinstance(target, str) or not target.isascii() or not _is_address(target, whole=True):
+            wrong.append(Unreadable(describe(target), _TARGET, part=f".{pattern}"))
+    if wrong:
+        raise ExceptionGroup("senders", wrong)
+    return tuple((pattern, str(target)) for pattern, target in pairs)
 
 
 def _is_address(text: str, *, whole: bool = False) -> bool:

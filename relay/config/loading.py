@@ -16,6 +16,7 @@ from relay.config import rules
 from relay.config.aws import with_smtp_credentials
 from relay.config.dkim import DOMAIN, DOMAIN_ALLOWED, dkim_problems
 from relay.config.environment import PREFIX, Variable, overlay
+from relay.config.feedback import feedback_problems
 from relay.config.kinds import oauth2_problems
 from relay.config.passwords import SECRETS, take_secret
 from relay.config.presets import fill_in, presets
@@ -27,6 +28,7 @@ from relay.settings import (
     BrakeSettings,
     ControlSettings,
     DkimSettings,
+    FeedbackSettings,
     ListenerSettings,
     LogSettings,
     OAuth2Settings,
@@ -36,6 +38,7 @@ from relay.settings import (
     Settings,
     Spelling,
     SpoolSettings,
+    SuppressionSettings,
     UpstreamSettings,
     UserSettings,
 )
@@ -53,6 +56,8 @@ _KNOWN: Final = (
     "route",
     "rewrite",
     "brake",
+    "suppression",
+    "feedback",
     "dkim",
     "control",
     "log",
@@ -132,6 +137,8 @@ class _Loading:
         upstreams = [with_smtp_credentials(each) for each in self._tables(UpstreamSettings, document, "upstream")]
         rewrite = self._table(RewriteSettings, document, "rewrite")
         brake = self._table(BrakeSettings, document, "brake")
+        suppression = self._table(SuppressionSettings, document, "suppression")
+        feedback = list(self._tables(FeedbackSettings, document, "feedback"))
         dkim = list(self._tables(DkimSettings, document, "dkim"))
         control = self._table(ControlSettings, document, "control")
         log = self._table(LogSettings, document, "log")
@@ -142,6 +149,7 @@ class _Loading:
             self._problems += dkim_problems(self._file, signing)
         routes = list(self._tables(RouteSettings, document, "route"))
         self._problems += route_problems(self._file, routes, upstreams, listeners, users)
+        self._problems += feedback_problems(self._file, feedback, upstreams)
         self._problems += bounces_problems(self._file, queue, routes, upstreams)
         settings = Settings(
             hostname=hostname,
@@ -154,6 +162,8 @@ class _Loading:
             users=tuple(table.value for table in users),
             rewrite=rewrite.value,
             brake=brake.value,
+            suppression=suppression.value if "suppression" in document else None,
+            feedback=tuple(table.value for table in feedback),
             dkim=tuple(table.value for table in dkim),
             routes=tuple(table.value for table in routes),
         )
@@ -224,7 +234,11 @@ class _Loading:
         if isinstance(raw, dict):
             return raw
         found = describe(raw.toml if isinstance(raw, Variable) else raw)
-        of = "tables" if name in {"dkim", "listener", "route", "upstream", "user"} and not label else "a table"
+        of = (
+            "tables"
+            if name in {"dkim", "feedback", "listener", "route", "upstream", "user"} and not label
+            else "a table"
+        )
         self._problem(label or name, "", found, of, variable_of(raw))
         return {}
 

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from relay.config.environment import Variable
 from relay.config.problems import Unreadable, kind_of
-from relay.settings import OAuth2Settings, Secret, UpstreamSettings
+from relay.settings import FeedbackSettings, OAuth2Settings, Secret, UpstreamSettings
 
 SECRETS: Final[dict[type, tuple[str, ...]]] = {
     UpstreamSettings: ("password", "access_key_id", "secret_access_key", "api_key"),
     OAuth2Settings: ("client_secret", "refresh_token"),
+    FeedbackSettings: ("password", "token"),
 }
 """The keys of each table that are secrets."""
 _SECRET_MAX: Final = 64 * 1024

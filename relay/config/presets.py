@@ -21,6 +21,9 @@ from relay.outcome import Command, ReplyRule, Trouble
 from relay.settings import Provider, Settings, UpstreamSettings
 
 GENERIC: Final = "generic"
+LOCALHOST: Final = "localhost"
+_OF_KIND: Final = {"ses": "ses-api", "sparkpost": "sparkpost-api"}
+"""An API has one provider: its preset needs no naming."""
 _FILE: Final = Path(__file__).parents[1] / "upstream" / "presets.toml"
 _REGION: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -77,7 +80,7 @@ def fill_in(
     raw: Mapping[str, Any], known: Mapping[str, Preset]
 ) -> tuple[dict[str, Any], Provider, list[tuple[str, Unreadable]]]:
     """The table of an upstream with its preset's keys behind its own, the provider, and each key that is wrong."""
-    name = _text(raw.get("preset", GENERIC))
+    name = _text(raw.get("preset", _OF_KIND.get(str(_text(raw.get("kind"))), GENERIC)))
     preset = known.get(name) if isinstance(name, str) else None
     if preset is None:
         allowed = f"{', '.join(sorted(known))} (relay presets list)"
@@ -87,7 +90,7 @@ def fill_in(
         return dict(raw), preset.provider(), []
     filled: dict[str, Any] = {**preset.most, **preset.set, **dict(_channel(preset, raw))}
     if preset.kind != "smtp":
-        filled["kind"] = preset.kind
+        filled |= {"kind": preset.kind, "preset": preset.name}
     wrong = []
     if preset.host and "host" not in raw:
         try:
@@ -100,10 +103,25 @@ def fill_in(
 
 def contradictions(settings: Settings) -> Iterator[str]:
     """Where the configuration goes beyond what a provider bears; one sentence each."""
-    known = presets() if any(upstream.preset != GENERIC for upstream in settings.upstreams) else {}
+    known = presets()
     for upstream in settings.upstreams:
-        if upstream.preset in known:
+        if upstream.preset != GENERIC:
             yield from _contradictions(upstream, known[upstream.preset])
+        elif fitting := [each for each in known.values() if _is_its_host(each, upstream.host)]:
+            where, preset = f"[{table_name('upstream', upstream.name)}]", fitting[0]
+            yield (
+                f'{where} host: that is {preset.title}; preset = "{preset.name}" knows its limits, and its refusals,'
+                " of which some return mail without it that could wait"
+            )
+
+
+def _is_its_host(preset: Preset, host: str) -> bool:
+    if host in preset.regions.values():
+        return True
+    before, region, behind = preset.host.partition("{region}")
+    if not region:
+        return bool(before) and host == before and preset.name != LOCALHOST
+    return host.startswith(before) and host.endswith(behind)
 
 
 def _contradictions(upstream: UpstreamSettings, preset: Preset) -> Iterator[str]:

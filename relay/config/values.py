@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from relay.config.aliases import read_aliases
+from relay.config.aliases import read_aliases, read_senders
 from relay.config.limits import LIMIT_ALLOWED, read_limit, read_pause, read_period
 from relay.config.matching import SHARE_ALLOWED, read_limits, read_match, read_share, read_warmup
 from relay.config.problems import Unreadable, describe, kind_of
@@ -250,6 +250,7 @@ _TABLES: Final[dict[Spelling, Callable[[object], object]]] = {
     Spelling.PAUSE: read_pause,
     Spelling.WARMUP: read_warmup,
     Spelling.MATCH: read_match,
+    Spelling.SENDERS: read_senders,
 }
 
 _TEXTS: Final[dict[Spelling, tuple[str, Callable[[str, Path], object]]]] = {
