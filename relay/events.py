@@ -141,6 +141,34 @@ class Bounced:
 
 
 @dataclass(frozen=True, slots=True)
+class Reported:
+    """``provider`` says of mail that was relayed that ``recipient`` complained of it, or that it bounced there after
+    all (``said``). ``queue_id`` is "" where the report does not show whose it was.
+    """
+
+    at: float
+    queue_id: str
+    recipient: str
+    said: str
+    provider: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """``recipient`` gets no mail from now on, for ``cause``; ``ends`` is when it does again, as ISO 8601 (None: once an
+    operator wants it). ``queue_id`` is the message that it came about by, "" for none.
+    """
+
+    at: float
+    queue_id: str
+    recipient: str
+    cause: str
+    ends: str | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Removed:
     """The last recipient is done: the content is gone from the spool."""
 
@@ -168,6 +196,8 @@ Event = (
     | Expired
     | Requeued
     | Bounced
+    | Reported
+    | Suppressed
     | Removed
     | Notice
 )

@@ -40,6 +40,7 @@ class RecipientState(StrEnum):
     HELD = "held"
     RELAYED = "relayed"
     FAILED = "failed"
+    SUPPRESSED = "suppressed"
 
 
 @dataclass(frozen=True, slots=True)

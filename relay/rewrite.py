@@ -44,7 +44,7 @@ class Rewriting:
         kept: dict[str, Recipient] = {}
         recipients: list[Recipient] = []
         for recipient in given.recipients:
-            address = self._target(recipient.address)
+            address = self.recipient(recipient.address)
             changed = address != recipient.address
             if changed:
                 repairs.append(f"recipient {recipient.address} -> {address}")
@@ -56,7 +56,8 @@ class Rewriting:
             recipients.append(replace(recipient, n=len(recipients), address=address))
         return Rewritten(replace(given, sender=sender, recipients=tuple(recipients)), tuple(repairs))
 
-    def _target(self, address: str) -> str:
+    def recipient(self, address: str) -> str:
+        """What a recipient's address becomes."""
         target = self._aliases.get(address.lower())
         if target is not None:
             return target

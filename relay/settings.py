@@ -49,6 +49,7 @@ class Spelling(StrEnum):
     MATCH = "match"
     URL = "url"
     OPTIONS = "options"
+    SENDERS = "senders"
 
 
 Duration = Annotated[float, Spelling.DURATION]
@@ -304,18 +305,47 @@ class UpstreamSettings:
     cycle: Count = 50
     reserve: Annotated[float, Spelling.SHARE] = 0.0
     warmup: Annotated[Warmup | None, Spelling.WARMUP] = None
+    sender_rewrite: Annotated[tuple[tuple[str, str], ...], Spelling.SENDERS] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BrakeSettings:
     """``[brake]``: bulk mail of an upstream, a sender or a tag is held from the moment that a larger share of its
-    recipients, ``minimum`` of them at least, ``bounces`` or is deferred within ``window``; None: however many do.
+    recipients, ``minimum`` of them at least, ``bounces``, complains or is deferred within ``window``; None: however
+    many do.
     """
 
     bounces: Annotated[float | None, Spelling.SHARE] = None
+    complaints: Annotated[float | None, Spelling.SHARE] = None
     deferrals: Annotated[float | None, Spelling.SHARE] = None
     window: Duration = 3600.0
     minimum: Count = 50
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionSettings:
+    """``[suppression]``: whether ``hard_bounces`` suppress an address, for ``ttl`` seconds (None: until it is removed),
+    and what becomes of mail to a suppressed one.
+    """
+
+    hard_bounces: bool = True
+    at_the_door: Literal["refuse", "accept"] = "refuse"
+    ttl: Annotated[float | None, Spelling.DELAY] = 30 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackSettings:
+    """``[feedback.NAME]``: whose notifications are believed. SES': of these ``topics``; SparkPost's: by ``username``
+    and ``password``, or by ``token``. ``upstream`` is the one that they are about, "" where they tell themselves.
+    """
+
+    name: str
+    kind: Literal["ses", "sparkpost"] = "ses"
+    upstream: str = ""
+    topics: tuple[str, ...] = ()
+    username: str | None = None
+    password: Secret | None = None
+    token: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,5 +391,7 @@ class Settings:
     users: tuple[UserSettings, ...] = ()
     rewrite: RewriteSettings = RewriteSettings()
     brake: BrakeSettings = BrakeSettings()
+    suppression: SuppressionSettings | None = None
+    feedback: tuple[FeedbackSettings, ...] = ()
     dkim: tuple[DkimSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()

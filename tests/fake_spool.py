@@ -28,6 +28,7 @@ from relay.spool import (
     Totals,
     Warned,
 )
+from relay.suppression import Entry, Suppression, SuppressionQuery, digest_of, outlasts
 
 _ORDER = ("leased", "waiting", "deferred", "held")
 
@@ -88,6 +89,7 @@ class FakeSpool:
         self.lessons: dict[str, LearnedRecord] = {}
         self.logins: dict[str, tuple[float, ...]] = {}
         self.stopped: dict[Source, BrakeRecord] = {}
+        self.listed: dict[int, Suppression] = {}
         self.closed = False
         self._last = 0
 
@@ -283,15 +285,15 @@ class FakeSpool:
 
     async def dues(self, now: float, grain: float) -> list[Dues]:
         self._check()
-        found: dict[float, list[_Kept]] = {}
+        found: dict[tuple[float, int], list[_Kept]] = {}
         for kept in self._open():
             due = min((row.due for row in kept.rows if row.state in {"waiting", "leased"} and row.due), default=None)
             if due is not None:
                 slots = max(0, math.ceil((due - now) / grain)) if kept.state(now) != "leased" else 0
-                found.setdefault(now + slots * grain, []).append(kept)
+                found.setdefault((now + slots * grain, kept.turn), []).append(kept)
         return [
-            Dues(0, due, len(each), sum(len(kept.rows) for kept in each), each[0].message.number)
-            for due, each in sorted(found.items())
+            Dues(turn, due, len(each), sum(len(kept.rows) for kept in each), each[0].message.number)
+            for (due, turn), each in sorted(found.items())
         ]
 
     async def oldest(self) -> float | None:
@@ -337,6 +339,42 @@ class FakeSpool:
         for number in old:
             del self.kept[number]
         return len(old)
+
+    async def suppressed(self, after: int, limit: int) -> list[tuple[int, Entry]]:
+        self._check()
+        entries = [Entry(each.digest, each.cause, each.until) for each in self.listed.values()]
+        return list(enumerate(entries, 1))[after : after + limit]
+
+    async def suppressions(self, query: SuppressionQuery, limit: int) -> list[tuple[int, Suppression]]:
+        self._check()
+        wanted = {digest_of(address) for address in query.addresses}
+        return [
+            (row, each)
+            for row, each in enumerate(self.listed.values(), 1)
+            if row > query.after
+            and (not wanted or each.digest in wanted)
+            and (query.domain is None or each.address.lower().endswith(f"@{query.domain.lower()}"))
+            and query.cause in {None, each.cause}
+            and (query.since is None or each.at >= query.since)
+        ][:limit]
+
+    async def suppress(self, found: Sequence[Suppression]) -> int:
+        self._check()
+        new = 0
+        for each in found:
+            there = self.listed.get(each.digest)
+            new += there is None
+            if there is None or outlasts(each.until, there.until):
+                self.listed[each.digest] = each
+        return new
+
+    async def unsuppress(self, digests: Sequence[int]) -> int:
+        self._check()
+        return sum(self.listed.pop(digest, None) is not None for digest in digests)
+
+    async def forget_suppressions(self, now: float) -> int:
+        over = [digest for digest, each in self.listed.items() if each.until is not None and each.until <= now]
+        return await self.unsuppress(over)
 
     async def beat(self) -> None:
         """It is alive."""

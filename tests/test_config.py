@@ -20,6 +20,7 @@ from relay.settings import (
     ControlSettings,
     DkimKeySettings,
     DkimSettings,
+    FeedbackSettings,
     ListenerSettings,
     LogSettings,
     OAuth2Settings,
@@ -30,6 +31,7 @@ from relay.settings import (
     Secret,
     Settings,
     SpoolSettings,
+    SuppressionSettings,
     UpstreamDkimSettings,
     UpstreamSettings,
     UserSettings,
@@ -328,6 +330,8 @@ def test_the_shipped_file_documents_every_key() -> None:
         "route": (RouteSettings, document["route"]["news"]),
         "rewrite": (RewriteSettings, document["rewrite"]),
         "brake": (BrakeSettings, document["brake"]),
+        "suppression": (SuppressionSettings, document["suppression"]),
+        "feedback": (FeedbackSettings, document["feedback"]["ses"]),
         "dkim": (DkimSettings, document["dkim"]["example.com"]),
         "control": (ControlSettings, document["control"]),
         "log": (LogSettings, document["log"]),
@@ -342,7 +346,8 @@ def test_the_shipped_file_documents_the_true_defaults(tmp_path: Path) -> None:
         r"(?m)^((hostname|tls_(ca|cert|key)|source_addresses|username|password\w*|aliases|default_domain"
         r"|socket_group|proxy_networks|senders|oauth2|region|access_key_id\w*|secret_access_key\w*|configuration_set"
         r"|limits|pause|warmup|upstreams|strategy|match|api_key\w*|return_path|options|endpoint"
-        r"|keys|canonicalization|unsigned|dkim) = .*|\[(user|dkim|route).*|(bounces|deferrals) = .\d+%.*)\n"
+        r"|keys|canonicalization|unsigned|dkim|kind|topics|upstream|token\w*|sender_rewrite) = .*"
+        r"|\[(user|dkim|route|feedback).*|(bounces|complaints|deferrals) = .[\d.]+%.*)\n"
     )
     settings = read(tmp_path, re.sub(examples, "", uncommented()))
     (upstream,) = settings.upstreams
@@ -352,6 +357,7 @@ def test_the_shipped_file_documents_the_true_defaults(tmp_path: Path) -> None:
     assert settings.log == LogSettings(key_file="/var/lib/relay/log.key")
     assert settings.rewrite == RewriteSettings()
     assert settings.brake == BrakeSettings()
+    assert settings.suppression == SuppressionSettings()
     assert settings.control == ControlSettings("/var/lib/relay/control.sock")
     assert dataclasses.replace(upstream, host="") == UpstreamSettings("main")
 
@@ -363,7 +369,8 @@ def test_the_shipped_file_marks_what_is_no_default() -> None:
         *("hostname", "host", "tls_ca", "tls_cert", "tls_key", "source_addresses", "username"),
         *("password", "password_file", "password_env", "password_credential", "aliases", "default_domain"),
         *("socket_group", "proxy_networks", "password_hash", "senders", "keys", "dkim", "limits", "pause"),
-        *("bounces", "deferrals", "warmup", "upstreams", "match"),
+        *("bounces", "complaints", "deferrals", "warmup", "upstreams", "match", "topics", "upstream"),
+        *("sender_rewrite", *sources_of("token")),
         *("oauth2", "region", "configuration_set", "return_path", "options", "endpoint"),
         *(key for secret in ("access_key_id", "secret_access_key", "api_key") for key in sources_of(secret)),
     }

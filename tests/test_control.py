@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.backlog import Dues
 from relay.control import server, services
 from relay.control.client import ask
 from relay.control.errors import Exit, Refused, Unreachable
@@ -23,8 +24,10 @@ from relay.control.server import ControlServer
 from relay.control.services import Services
 from relay.control.verbs import perform
 from relay.control.views import LearnedView, LimitView, UpstreamView
+from relay.control.waiting import WaitingMail
+from relay.delivery.turns import WAY_SHIFT, way_digest
 from relay.mail import Envelope, Message, Recipient, RecipientState, queue_id
-from relay.spool import Arrival, Settled, Settlement, Spool, SpoolDamaged, SpoolFull
+from relay.spool import ORDINARY, Arrival, Settled, Settlement, Spool, SpoolDamaged, SpoolFull
 from tests.fake_spool import FakeSpool
 
 NOW = 1_800_000_000.0
@@ -53,8 +56,17 @@ class FakeDelivery:
     def preferred(self) -> str | None:
         return "ses"
 
+    def takers(self) -> Mapping[int, str]:
+        return {way_digest(""): "ses", way_digest("bulk"): "backup"}
+
+    def waiting_for(self) -> Mapping[str, int]:
+        return {"ses": len(self.in_memory)}
+
     def in_flight(self) -> frozenset[int]:
         return frozenset(self.flying)
+
+    def unsettled(self) -> int:
+        return 0
 
     def claimed(self) -> frozenset[int]:
         return frozenset(self.in_memory)
@@ -92,11 +104,12 @@ async def accept(
     age: float = 60.0,
     leased: bool = False,
     message_id: str = "<m@x.example>",
+    turn: int = ORDINARY,
 ) -> int:
     number = spool.allocate(NOW - age)
     envelope = Envelope(sender, tuple(Recipient(n, address) for n, address in enumerate(to)))
     message = Message(number, envelope, 100, NOW - age, message_id, "localhost[127.0.0.1]")
-    await spool.accept(Arrival(message, b"x", leased=leased))
+    await spool.accept(Arrival(message, b"x", leased=leased, turn=turn))
     return number
 
 
@@ -142,6 +155,54 @@ async def changed(asked: Services, verb: str, **arguments: Any) -> int:
 
 
 # -- looking --------------------------------------------------------------------------------------------------------
+
+
+async def test_waiting_mail_counts_where_its_own_route_would_have_it_go(
+    spool: FakeSpool, running: Services, delivery: FakeDelivery
+) -> None:
+    delivery.views["backup"] = UpstreamView("up")
+    delivery.in_memory = {await accept(spool, "b@y.example", leased=True) for _ in range(2)}
+    for _ in range(3):
+        await accept(spool, "b@y.example", turn=ORDINARY | way_digest("bulk") << WAY_SHIFT)
+    later = await accept(spool, "b@y.example", leased=True, turn=ORDINARY | way_digest("bulk") << WAY_SHIFT)
+    await settle(spool, later, deferred())
+    told = await running.status()
+    assert {name: each["waiting"] for name, each in told["upstreams"].items()} == {"ses": 2, "backup": 3}
+    assert told["queue"]["waiting"] == 5
+    await accept(spool, "b@y.example", turn=ORDINARY | way_digest("of an earlier configuration") << WAY_SHIFT)
+    told = await running.status()
+    assert {name: each["waiting"] for name, each in told["upstreams"].items()} == {"ses": 3, "backup": 3}
+
+
+async def test_a_spool_that_takes_long_to_read_is_read_a_part_of_the_time(spool: FakeSpool) -> None:
+    class Passing(StandingClock):
+        at = 0.0
+
+        def monotonic(self) -> float:
+            return self.at
+
+    clock, asked = Passing(), 0
+    dues = spool.dues
+
+    async def slow(now: float, grain: float) -> list[Dues]:
+        nonlocal asked
+        asked += 1
+        clock.at += 2.0
+        return await dues(now, grain)
+
+    spool.dues = slow  # type: ignore[method-assign]
+    waiting = WaitingMail(spool, clock, FakeDelivery(spool))
+    for n in range(4):
+        await accept(spool, "b@y.example", turn=ORDINARY | way_digest("bulk" if n else "") << WAY_SHIFT)
+    assert await waiting.by_upstream(4, "ses") == {"ses": 1, "backup": 3}
+    assert await waiting.by_upstream(8, "ses") == {"ses": 5, "backup": 3}, "more than was known are the preferred one's"
+    assert await waiting.by_upstream(2, "ses") == {"ses": 1, "backup": 1}, "fewer are shared out"
+    clock.at += 15.0
+    await waiting.by_upstream(4, "ses")
+    assert asked == 1
+    clock.at += 5.0
+    await waiting.by_upstream(4, "ses")
+    assert asked == 2
 
 
 async def test_status_has_the_shape_of_the_contract(

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS: Final = (
-    ("mail", "outcome", "clock", "events", "settings", "value", "backlog", "lessons"),
+    ("mail", "outcome", "clock", "events", "settings", "value", "backlog", "lessons", "suppression"),
     (
         "smtp",
         "policy",
@@ -19,6 +19,7 @@ LAYERS: Final = (
         "rewrite",
         "dkim",
         "bounce",
+        "feedback",
         *(
             f"delivery.{m}"
             for m in (
@@ -52,7 +53,7 @@ DOORS: Final = {
     "botocore": "upstream.ses.signing",
     "cattrs": "config",
     "click": "cli",
-    "cryptography": "signing.keys",
+    "cryptography": "signing",
     "dkim": "dkim",
     "dns": "upstream.resolver",
     "pysqlite3": "spool",

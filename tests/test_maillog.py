@@ -27,8 +27,10 @@ from relay.events import (
     Rejected,
     Removed,
     Repeated,
+    Reported,
     Requeued,
     Status,
+    Suppressed,
     seconds,
 )
 from relay.maillog import MailLog, targets, writer
@@ -109,6 +111,8 @@ EVENTS: tuple[Event, ...] = (
     ),
     Expired(AT, ID, "a@x.example"),
     Removed(AT, ID),
+    Reported(AT, ID, "b@y.example", "complaint", "ses", "complaint abuse"),
+    Suppressed(AT, "", "b@y.example", "bounce", "2026-12-21T22:13:31+00:00", "550 5.1.1 no <b@y.example>"),
     Accepted(AT, "8889D160294", None, "made@relay", "", 9, 1, repairs=("message-id", "date")),
     Repeated(AT, "8889D160295", CLIENT, ID, "Message-ID"),
     Notice(AT, "master", "listening on 127.0.0.1:2525"),

@@ -23,6 +23,7 @@ from rich.console import Console
 from relay.cli import main, planning
 from relay.cli.top import frame
 from relay.control.errors import Exit, Refused
+from relay.control.planning import Planning
 from relay.control.server import ControlServer
 from relay.control.services import Services
 from relay.control.verbs import perform
@@ -151,6 +152,15 @@ async def test_deferred_mail_is_reckoned_with_when_it_falls_due() -> None:
     assert answer["clears_in_seconds"] == pytest.approx(600, abs=10)
 
 
+async def test_what_is_sent_and_not_recorded_yet_is_not_sent_again() -> None:
+    spool = FakeSpool()
+    await put(spool, 100, leased=True)
+    planning = Planning(spool, StandingClock(), FakeForecaster(upstream("ses", 10)))
+    waits = (await planning.plan({}, 1, 98))["upstreams"]["ses"]["messages"]
+    assert waits == 1
+    assert (await planning.plan({}, 0))["upstreams"]["ses"]["messages"] == 100
+
+
 async def test_mail_goes_its_own_way() -> None:
     spool = FakeSpool()
     await put(spool, 20, upstream="slow")
@@ -234,8 +244,17 @@ def running(tmp_path: Path) -> Iterator[Path]:
         def preferred(self) -> str | None:
             return "ses"
 
+        def takers(self) -> Mapping[int, str]:
+            return {}
+
+        def waiting_for(self) -> Mapping[str, int]:
+            return {}
+
         def in_flight(self) -> frozenset[int]:
             return frozenset()
+
+        def unsettled(self) -> int:
+            return 2
 
     services = Services(
         spool,

@@ -225,6 +225,23 @@ def test_what_a_provider_does_not_bear_is_a_warning(tmp_path: Path, more: str, s
     assert said in warning
 
 
+@pytest.mark.parametrize(
+    ("host", "preset"),
+    [
+        ("email-smtp.eu-west-1.amazonaws.com", "ses-smtp"),
+        ("smtp.gmail.com", "gmail"),
+        ("smtp.eu.mailgun.org", "mailgun"),
+        ("smtp.example.com", None),
+        ("email-smtp.example.com", None),
+        ("127.0.0.1", None),
+    ],
+)
+def test_a_provider_that_no_preset_names_is_a_warning(tmp_path: Path, host: str, preset: str | None) -> None:
+    text = f'[upstream.main]\nhost = "{host}"\n'
+    said = warnings(read(tmp_path, text))
+    assert [f'preset = "{preset}"' in each for each in said if "preset" in each] == [True] * (preset is not None)
+
+
 def test_another_host_has_ports_of_its_own(tmp_path: Path) -> None:
     text = '[upstream.main]\npreset = "sparkpost-smtp"\npassword = "p"\nhost = "tunnel.example"\nport = 2500\n'
     assert warnings(read(tmp_path, text)) == ()

@@ -12,6 +12,10 @@ from tests.delivery.scene import START, StandingClock, settle_down
 from tests.fake_spool import FakeSpool
 
 
+async def nothing() -> None:
+    """There is nothing else to forget."""
+
+
 async def test_dead_letters_go_with_the_history() -> None:
     spool, clock = FakeSpool(), StandingClock()
     numbers = []
@@ -23,7 +27,7 @@ async def test_dead_letters_go_with_the_history() -> None:
         dead = Settled(0, "a@x.test", RecipientState.HELD, 1, START, status="bounced", detail="dead letter: no")
         await spool.settle([Settlement(number, 1, START - age, (dead,))])
         numbers.append(number)
-    task = asyncio.create_task(sweep_hourly(spool, clock, lambda: 60.0))
+    task = asyncio.create_task(sweep_hourly(spool, clock, lambda: 60.0, nothing))
     await settle_down()
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

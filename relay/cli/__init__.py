@@ -17,6 +17,7 @@ from relay.cli.queue import queue
 from relay.cli.sending import send
 from relay.cli.serving import check, serve, simulator
 from relay.cli.showing import status, trace
+from relay.cli.suppress import feedback, suppress
 from relay.cli.top import top
 from relay.cli.users import user
 
@@ -42,6 +43,8 @@ for _command in (
     queue,
     trace,
     brake,
+    suppress,
+    feedback,
     presets,
     user,
     dkim,

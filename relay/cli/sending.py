@@ -187,13 +187,13 @@ def _follow(context: click.Context, queue_id: str, timeout: float) -> None:
     while True:
         stories = ask_once(context, "trace", {"text": queue_id})
         states = {recipient["state"] for story in stories for recipient in story["recipients"]}
-        if states <= {"relayed", "failed"} or time.monotonic() >= deadline:
+        if states <= {"relayed", "failed", "suppressed"} or time.monotonic() >= deadline:
             break
         time.sleep(_POLL)
     for story in stories:
         for recipient in story["recipients"]:
             _tell(recipient)
-    if not stories or "failed" in states:
+    if not stories or states & {"failed", "suppressed"}:
         raise click.exceptions.Exit(Exit.NO)
     raise click.exceptions.Exit(Exit.DONE if states == {"relayed"} else Exit.TEMPORARY)
 

@@ -26,14 +26,14 @@ def ask(path: str, verb: str, arguments: Mapping[str, Any], *, timeout: float = 
                 connection.connect(name)
             connection.sendall(json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n")
             with connection.makefile("rb") as lines:
-                yield from _parts(lines, verb)
+                yield from _parts(lines)
     except OSError as error:
         raise Unreachable(f"{path}: {error.strerror or error}") from error
     except (ValueError, TypeError, KeyError):
         raise Unreachable(f"{path}: what answers there is no relay") from None
 
 
-def _parts(lines: Iterator[bytes], verb: str) -> Iterator[Any]:
+def _parts(lines: Iterator[bytes]) -> Iterator[Any]:
     for line in lines:
         answer = json.loads(line)
         if "error" in answer:
@@ -41,7 +41,7 @@ def _parts(lines: Iterator[bytes], verb: str) -> Iterator[Any]:
         if "part" in answer:
             yield answer["part"]
             continue
-        if verb != "list":
+        if answer["result"] is not None:  # a list was in its parts
             yield answer["result"]
         return
     raise ConnectionResetError("the relay hung up")

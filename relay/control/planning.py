@@ -37,18 +37,20 @@ class Planning:
         self._clock = clock
         self._forecaster = forecaster
 
-    async def plan(self, arguments: Mapping[str, Any], in_flight: frozenset[int]) -> Record:
-        """``relay plan --json``; ``messages`` of the arguments is how many more to reckon with."""
+    async def plan(self, arguments: Mapping[str, Any], in_flight: int, unsettled: int = 0) -> Record:
+        """``relay plan --json``; ``messages`` of the arguments is how many more to reckon with. ``in_flight`` are in a
+        session now, and ``unsettled`` have their outcomes, which the spool does not know of yet.
+        """
         ahead = _ahead(arguments)
         now = self._clock.now()
         outlook = await self._forecaster.outlook()
         dues = await self._spool.dues(now, GRAIN)
         everything = replace(outlook, ways=(*outlook.ways, *(Way(f"={s.name}", (s.name,)) for s in outlook.standings)))
-        batches = _without(await self._batches(dues, everything, now), len(in_flight))
+        batches = _without(await self._batches(dues, everything, now), in_flight + unsettled)
         messages = sum(each.messages for each in dues)
         recipients = sum(each.recipients for each in dues) / messages if messages else 1.0
         rehearsal = Rehearsal(
-            everything, [*batches, Batch(ahead)], in_flight=len(in_flight), recipients=max(1.0, recipients)
+            everything, [*batches, Batch(ahead)], in_flight=in_flight, recipients=max(1.0, recipients)
         )
         await _in_turns(rehearsal.run())
         estimate = rehearsal.estimate
@@ -102,7 +104,7 @@ def _ahead(arguments: Mapping[str, Any]) -> int:
 
 
 def _without(batches: Sequence[Batch], in_flight: int) -> list[Batch]:
-    """What is in a session already waits for its reply alone."""
+    """What is in a session already waits for its reply alone, or for nothing."""
     rest = []
     for batch in batches:
         gone = min(in_flight, batch.messages) if batch.due_in <= 0 else 0

@@ -18,7 +18,7 @@ Record = dict[str, Any]
 """A JSON object."""
 
 LEFT_IN_DOUBT: Final = "in doubt, settled at the next start"
-_FIRST_THAT_APPLIES = ("leased", "waiting", "deferred", "held")
+_FIRST_THAT_APPLIES = ("leased", "waiting", "deferred", "held", "failed", "relayed", "suppressed")
 
 
 def iso(at: float) -> str:
@@ -27,7 +27,7 @@ def iso(at: float) -> str:
 
 
 def recipient_state(recipient: QueuedRecipient, now: float, *, in_flight: bool) -> str:
-    """One of waiting, leased, deferred, held, relayed, failed."""
+    """One of waiting, leased, deferred, held, relayed, failed, suppressed."""
     if recipient.state == RecipientState.LEASED and not in_flight:
         return RecipientState.WAITING
     if recipient.state == RecipientState.WAITING and recipient.due is not None and recipient.due > now:
@@ -36,11 +36,8 @@ def recipient_state(recipient: QueuedRecipient, now: float, *, in_flight: bool) 
 
 
 def message_state(states: Collection[str]) -> str:
-    """The first of leased, waiting, deferred, held that applies; done: failed where one recipient failed."""
-    for state in _FIRST_THAT_APPLIES:
-        if state in states:
-            return state
-    return RecipientState.FAILED if RecipientState.FAILED in states else RecipientState.RELAYED
+    """The first of leased, waiting, deferred, held, failed, relayed, suppressed that applies."""
+    return next(state for state in _FIRST_THAT_APPLIES if state in states)
 
 
 def queued(message: QueuedMessage, now: float, in_flight: frozenset[int] | None) -> Record:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from relay.control.address import short_name
 from relay.control.errors import Exit, Refused
 from relay.control.services import Services
-from relay.control.verbs import exit_of, perform
+from relay.control.verbs import LISTS, exit_of, perform
 from relay.spool import SpoolError
 
 REQUEST_LIMIT: Final = 1024 * 1024
@@ -100,7 +100,7 @@ class ControlServer:
             verb, arguments = _parse(line)
             result: Any = None
             async for part in perform(self._services, verb, arguments):
-                if verb == "list":
+                if verb in LISTS:
                     await self._send(writer, {"part": part})
                 else:
                     result = part

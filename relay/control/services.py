@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from relay.clock import Clock
-from relay.control import brakes, records
+from relay.control import brakes, records, suppressing
 from relay.control.errors import Exit, Refused
 from relay.control.records import Record
 from relay.control.selection import STATES, Selection, selection
 from relay.control.views import Bouncer, DeliveryView, Forecaster, UpstreamView
+from relay.control.waiting import WaitingMail
 from relay.mail import queue_number
 from relay.spool import QueuedMessage, Selector, Spool, Story
 
@@ -53,6 +54,7 @@ class Services:
         self._upstreams = tuple(upstreams)
         self._forecaster = forecaster
         self._accepted = accepted
+        self._waiting_mail = None if delivery is None else WaitingMail(spool, clock, delivery)
 
     # -- looking ----------------------------------------------------------------------------------------------------
     async def status(self) -> Record:
@@ -63,6 +65,7 @@ class Services:
         oldest = await self._spool.oldest()
         views = self._views()
         preferred = (self._delivery.preferred() if self._delivery else None) or next(iter(views), None)
+        waiting = await self._waiting(queue["waiting"], preferred)
         deferred = await self._deferred(tuple(views), preferred, queue["deferred"], now)
         return {
             "upstreams": {
@@ -70,7 +73,7 @@ class Services:
                     "state": view.state,
                     "connections": view.connections,
                     "in_flight": view.in_flight,
-                    "waiting": queue["waiting"] if name == preferred else 0,
+                    "waiting": waiting[name],
                     "deferred": deferred[name],
                     "limits": [records.limit(limit) for limit in view.limits],
                     "sent_total": totals.sent.get(name, 0),
@@ -119,7 +122,9 @@ class Services:
 
         if self._forecaster is None:
             raise Refused("nothing is known of the upstreams", Exit.UNAVAILABLE)
-        return await Planning(self._spool, self._clock, self._forecaster).plan(arguments, self._in_flight())
+        unsettled = 0 if self._delivery is None else self._delivery.unsettled()
+        planning = Planning(self._spool, self._clock, self._forecaster)
+        return await planning.plan(arguments, len(self._in_flight()), unsettled)
 
     async def brakes(self) -> list[Record]:
         """What the brake has stopped."""
@@ -128,6 +133,22 @@ class Services:
     async def unbrake(self, arguments: Mapping[str, Any]) -> Record:
         """Let it go again."""
         return await brakes.release(self._spool, self._delivery, self._clock, arguments)
+
+    def suppressions(self, arguments: Mapping[str, Any]) -> AsyncIterator[list[Record]]:
+        """``relay suppress list --json``, slice by slice."""
+        return suppressing.listing(self._spool, self._clock, arguments)
+
+    async def suppress(self, arguments: Mapping[str, Any]) -> Record:
+        """Addresses get no mail."""
+        return await suppressing.suppress(self._spool, self._delivery, self._clock, arguments)
+
+    async def unsuppress(self, arguments: Mapping[str, Any]) -> Record:
+        """They get mail again."""
+        return await suppressing.unsuppress(self._spool, self._delivery, self._clock, arguments)
+
+    async def feedback(self, arguments: Mapping[str, Any]) -> Record:
+        """What is said of mail that was relayed."""
+        return await suppressing.heard(self._delivery, arguments)
 
     # -- changing ---------------------------------------------------------------------------------------------------
     async def hold(self, arguments: Mapping[str, Any]) -> Record:
@@ -232,6 +253,11 @@ class Services:
             "deferred": counts.get("deferred", 0),
             "held": counts.get("held", 0),
         }
+
+    async def _waiting(self, total: int, preferred: str | None) -> Mapping[str, int]:
+        if self._waiting_mail is not None:
+            return await self._waiting_mail.by_upstream(total, preferred)
+        return Counter() if preferred is None else Counter({preferred: total})
 
     async def _deferred(self, names: Sequence[str], preferred: str | None, total: int, now: float) -> Counter[str]:
         """Deferred messages by the upstream that deferred them; the preferred one has what no other has."""

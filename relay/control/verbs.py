@@ -14,17 +14,25 @@ from relay.spool import SpoolBroken, SpoolDamaged, SpoolError
 
 _SELECTING: Final = ("count", "hold", "release", "retry", "remove", "bounce")
 
-VERBS: Final = ("status", "plan", "list", "trace", "brakes", "unbrake", *_SELECTING)
+_SUPPRESSING: Final = ("suppressions", "suppress", "unsuppress", "feedback")
+
+VERBS: Final = ("status", "plan", "list", "trace", "brakes", "unbrake", *_SUPPRESSING, *_SELECTING)
 """Every verb there is."""
+
+LISTS: Final = ("list", "suppressions")
+"""Verbs that yield more than once: each time a list."""
 
 
 async def perform(services: Services, verb: str, arguments: Mapping[str, Any]) -> AsyncIterator[Any]:
-    """Do ``verb``; yields its answer. Only "list" yields more than once: each time a list of messages.
+    """Do ``verb``; yields its answer. Only those of LISTS yield more than once.
 
     Raises :class:`Refused` and :class:`~relay.spool.SpoolError`.
     """
     if verb == "list":
         async for part in services.listing(arguments):
+            yield part
+    elif verb == "suppressions":
+        async for part in services.suppressions(arguments):
             yield part
     elif verb == "status":
         yield await services.status()
@@ -39,7 +47,7 @@ async def perform(services: Services, verb: str, arguments: Mapping[str, Any]) -
         yield await services.brakes()
     elif verb == "unbrake":
         yield await services.unbrake(arguments)
-    elif verb in _SELECTING:
+    elif verb in _SELECTING or verb in _SUPPRESSING:
         yield await getattr(services, verb)(arguments)
     else:
         raise Refused(f"no verb {verb!r}; there are {', '.join(VERBS)}")

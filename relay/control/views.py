@@ -54,11 +54,23 @@ class DeliveryView(Protocol):
         ...
 
     def preferred(self) -> str | None:
-        """The upstream that would take waiting mail now."""
+        """The upstream that would take waiting mail of no other route now."""
+        ...
+
+    def takers(self) -> Mapping[int, str]:
+        """By what stands for a way in turns (delivery/turns.py), the upstream that would take its mail now."""
+        ...
+
+    def waiting_for(self) -> Mapping[str, int]:
+        """How many messages wait in memory, by the upstream that would take them now."""
         ...
 
     def in_flight(self) -> frozenset[int]:
         """Messages that a session is relaying now."""
+        ...
+
+    def unsettled(self) -> int:
+        """Messages that have their outcomes, which are not recorded yet."""
         ...
 
     def claimed(self) -> frozenset[int]:

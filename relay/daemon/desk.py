@@ -8,9 +8,12 @@ from typing import Final
 
 from relay.control.views import LearnedView, LimitView, UpstreamView
 from relay.delivery.engine import Engine
+from relay.delivery.hearing import Hearing
 from relay.delivery.lane import Lane
+from relay.feedback import Feedback
 from relay.lessons import BrakeRecord, Source
 from relay.outcome import Outcome, Scope, Verdict
+from relay.suppression import Suppression
 
 _BY_OPERATOR: Final = Outcome(Verdict.FAILED, Scope.RECIPIENT, "5.7.0", "returned to sender by the operator")
 
@@ -18,8 +21,9 @@ _BY_OPERATOR: Final = Outcome(Verdict.FAILED, Scope.RECIPIENT, "5.7.0", "returne
 class Desk:
     """Answers for one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, hearing: Hearing | None = None) -> None:
         self._engine = engine
+        self._hearing = hearing
 
     def upstreams(self) -> Mapping[str, UpstreamView]:
         """Every upstream by its name, in the route's order."""
@@ -31,9 +35,21 @@ class Desk:
         lane = self._engine.preferred
         return None if lane is None else lane.name
 
+    def takers(self) -> Mapping[int, str]:
+        """The upstream that would take the mail of each way."""
+        return self._engine.takers()
+
+    def waiting_for(self) -> Mapping[str, int]:
+        """What waits in memory, by the upstream that would take it."""
+        return self._engine.waiting_for()
+
     def in_flight(self) -> frozenset[int]:
         """Messages that a session is relaying now."""
         return self._engine.in_flight
+
+    def unsettled(self) -> int:
+        """Messages whose outcomes are not recorded yet."""
+        return self._engine.unsettled
 
     def claimed(self) -> frozenset[int]:
         """Messages leased and in no session."""
@@ -76,6 +92,21 @@ class Desk:
             return await self._engine.braking.release(source)
         finally:
             self._engine.resume()
+
+    async def suppress(self, found: Sequence[Suppression]) -> int:
+        """These addresses get no mail from now on; how many of them got some."""
+        assert self._engine.suppressing is not None
+        return await self._engine.suppressing.suppress(found)
+
+    async def unsuppress(self, digests: Sequence[int]) -> int:
+        """These addresses get mail again; how many of them got none."""
+        assert self._engine.suppressing is not None
+        return await self._engine.suppressing.unsuppress(digests)
+
+    async def heard(self, said: Sequence[Feedback], upstream: str) -> None:
+        """Act on feedback that came by ``upstream``, "" where that is not known."""
+        assert self._hearing is not None
+        await self._hearing.take(said, upstream)
 
     async def bounce(self, numbers: Collection[int]) -> int:
         """Fail the open recipients of ``numbers`` and notify the senders."""

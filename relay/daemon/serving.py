@@ -23,20 +23,20 @@ from relay.control.server import ControlServer
 from relay.control.services import Services
 from relay.daemon import diagnostics
 from relay.daemon.activation import passed_sockets
-from relay.daemon.cores import leave_no_core
 from relay.daemon.desk import Desk
 from relay.daemon.faults import fault_hook
+from relay.daemon.feedback import FeedbackDesk
+from relay.daemon.lanes import Lanes
 from relay.daemon.outlook import LiveOutlook
+from relay.daemon.rlimits import set_limits
 from relay.daemon.signing import SigningDesk
 from relay.daemon.stepping import follow_the_clock
 from relay.daemon.supervision import Supervision
 from relay.daemon.upkeep import Upkeep, current_trouble, expire_backlog, sweep_hourly
-from relay.daemon.upstreams import open_upstream
 from relay.delivery.braking import Braking
 from relay.delivery.delays import DelayWarnings
 from relay.delivery.engine import Engine
 from relay.delivery.flightrecorder import FlightRecorder
-from relay.delivery.lane import Lane, LaneLimits
 from relay.delivery.permits import Quotas
 from relay.delivery.remembering import Remembered
 from relay.delivery.routing import Routing
@@ -46,7 +46,7 @@ from relay.listener.inherited import Inherited
 from relay.listener.intake import Intake
 from relay.listener.server import Listeners
 from relay.maillog import MailLog
-from relay.settings import Settings, UpstreamSettings
+from relay.settings import Settings
 from relay.spool import Spool, SpoolBroken, SpoolDamaged, SpoolError, SpoolFull, SpoolLocked
 from relay.spool.errors import SpoolBusy
 from relay.spool.sqlite import open_spool
@@ -68,7 +68,7 @@ Load = Callable[[], Settings]
 
 def serve(load: Load) -> int:
     """Run a relay until it is stopped; the exit status of contract §3."""
-    leave_no_core()
+    set_limits()
     settings = load()
     try:
         inherited = Inherited(passed_sockets(os.environ, os.getpid()))
@@ -167,14 +167,20 @@ class Relay:
         engine.watch = remembered.look
         braking = engine.braking = Braking(spool, self._clock, self._log.emit, settings.brake, engine.upstreams_of)
         await braking.load()
+        feedback = self._feedback = FeedbackDesk(spool, self._clock, self._log.emit, engine, settings)
+        await feedback.suppressing.load()
         routing = _routing(settings)
-        engine.route([self._lane(each, engine) for each in settings.upstreams], routing)
+        report = feedback.hearing.report
+        lanes = self._lanes = Lanes(engine, quotas, remembered, self._clock, self._log.emit, report)
+        engine.route([lanes.open(each, settings.hostname) for each in settings.upstreams], routing)
         engine.signing.configure(self._signing.signer, settings.upstreams)
         await engine.start()
         engine.supervise(self._on_failure)
         self._signals(engine)
         outlook = LiveOutlook(engine, lambda: self._settings, self._clock, boot)
-        services = Services(spool, self._clock, Desk(engine), forecaster=outlook, accepted=self._accepted)
+        services = Services(
+            spool, self._clock, Desk(engine, feedback.hearing), forecaster=outlook, accepted=self._accepted
+        )
         control = ControlServer(services, settings.control.path)
         intake = self._intake = Intake(
             spool,
@@ -189,6 +195,7 @@ class Relay:
             listeners=settings.listeners,
             signing=self._signing.signer,
             heard=engine.heard,
+            doorkeeper=feedback.doorkeeper,
         )
         listeners = self._listeners = Listeners(
             settings.listeners,
@@ -209,7 +216,7 @@ class Relay:
             reporter=settings.hostname,
         )
         upkeep = Upkeep(
-            sweep_hourly(spool, self._clock, lambda: self._settings.spool.history),
+            sweep_hourly(spool, self._clock, lambda: self._settings.spool.history, feedback.suppressing.forget),
             follow_the_clock(spool, self._clock, lambda: max(self._settings.queue.backoff), engine.waiting),
             delays.run(),
             expire_backlog(spool, engine, self._clock, lambda: self._settings.queue.lifetime),
@@ -253,26 +260,8 @@ class Relay:
             await self._remembered.close()
             if engine.braking is not None:
                 await engine.braking.written()
+            await self._feedback.suppressing.written()
         await listening
-
-    def _lane(self, settings: UpstreamSettings, engine: Engine) -> Lane:
-        limits = LaneLimits(
-            settings.max_connections,
-            settings.max_recipients,
-            settings.in_doubt,
-            authenticates=settings.username is not None,
-            idempotency_header=settings.provider.idempotency_header,
-            cycle=settings.cycle,
-            reserve=settings.reserve,
-        )
-        upstream = open_upstream(settings, self._settings.hostname, self._clock)
-        lane = Lane(upstream, limits, engine, SystemRandom().random, self._clock.now)
-        lane.permits = self._quotas.of(settings)
-        self._remembered.teach(lane, settings)
-        for before in engine.lanes:
-            if before.name == lane.name:
-                lane.succeed(before)
-        return lane
 
     def _accepted(self) -> int:
         return 0 if self._intake is None else self._intake.accepted
@@ -330,6 +319,7 @@ class Relay:
         engine.configure(settings.queue)
         if engine.braking is not None and settings.brake != before.brake:
             engine.braking.configure(settings.brake)
+        self._feedback.configure(settings)
         if self._delays is not None:
             self._delays.look_again()
         try:
@@ -340,6 +330,7 @@ class Relay:
         engine.signing.configure(self._signing.signer, settings.upstreams)
         if self._intake is not None:
             self._intake.signing = self._signing.signer
+            self._intake.doorkeeper = self._feedback.doorkeeper
             names = [each.name for each in settings.upstreams]
             queue, listeners = settings.queue, settings.listeners
             self._intake.configure(settings.rewrite, names, queue.dedupe, _routing(settings), listeners)
@@ -347,7 +338,7 @@ class Relay:
         known = {each.name: each for each in before.upstreams}
         engine.route(
             [
-                unchanged[each.name] if known.get(each.name) == each else self._lane(each, engine)
+                unchanged[each.name] if known.get(each.name) == each else self._lanes.open(each, settings.hostname)
                 for each in settings.upstreams
             ],
             _routing(settings),

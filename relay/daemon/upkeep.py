@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from relay.clock import Clock
 from relay.delivery.engine import Engine
+from relay.delivery.settle import LAST_TRY
+from relay.delivery.steps import Steps
 from relay.spool import Selector, Spool, SpoolError
 
 EVERY: Final = 3600.0
@@ -32,25 +34,34 @@ class Upkeep:
             task.cancel()
 
 
-async def sweep_hourly(spool: Spool, clock: Clock, history: Callable[[], float]) -> None:
-    """Forget what is older than ``history()`` seconds, and imprints that are over: now and hourly, until cancelled."""
+async def sweep_hourly(
+    spool: Spool, clock: Clock, history: Callable[[], float], forget: Callable[[], Awaitable[None]]
+) -> None:
+    """Forget what is older than ``history()`` seconds, imprints that are over, and what ``forget`` forgets: now and
+    hourly, until cancelled.
+    """
     while True:
         try:
             before = clock.now() - history()
             await _drop_dead_letters(spool, before, clock.now())
             await spool.sweep(before)
             await spool.forget_imprints(clock.now())
+            await forget()
         except SpoolError as error:
             _log.warning("old history can't be swept: %s", error)
         await asyncio.sleep(EVERY)
 
 
 async def expire_backlog(spool: Spool, engine: Engine, clock: Clock, lifetime: Callable[[], float]) -> None:
-    """Every minute expire what is too old and has no room in memory, where its end would be seen, until cancelled."""
+    """Every minute expire what is too old and has no room in memory, where its end would be seen, until cancelled; not
+    before all that a start finds had its last try.
+    """
+    steps = Steps(clock)
+    await asyncio.sleep(min(LAST_TRY, lifetime()))
     while True:
         await asyncio.sleep(EXPIRY_EVERY)
         try:
-            await expire_old(spool, engine, clock.now(), lifetime())
+            await expire_old(spool, engine, clock.now() - steps.ahead(lifetime()), lifetime())
         except SpoolError as error:
             _log.warning("old mail can't be expired: %s", error)
 
@@ -72,6 +83,12 @@ async def expire_old(spool: Spool, engine: Engine, now: float, lifetime: float) 
 def current_trouble(engine: Engine) -> str:
     """Why mail waits that was never attempted, as far as the upstreams tell; "" where they are up."""
     return next((lane.last_error for lane in engine.lanes if lane.last_error and not lane.circuit.closed), "")
+
+
+async def standing(spool: Spool, engine: Engine) -> str:
+    """One line for ``systemctl status``."""
+    totals = await spool.totals()
+    return f"{totals.messages} queued; " + ", ".join(f"{lane.name} is {lane.state}" for lane in engine.lanes)
 
 
 async def _drop_dead_letters(spool: Spool, before: float, now: float) -> None:

@@ -16,16 +16,17 @@ from relay.delivery.settle import Attempt, Ended
 from relay.mail import Message
 from relay.settings import InDoubt
 from relay.spool import Claimed, Spool
-from relay.upstream import ContentWithheld
+from relay.upstream import ContentWithheld, Upstream
 
 
 def before_content(
-    spool: Spool, clock: Clock, message: Message, where: str, policy: InDoubt
+    spool: Spool, clock: Clock, message: Message, upstream: Upstream, policy: InDoubt
 ) -> Callable[[], Awaitable[None]] | None:
-    """What a session awaits before the first octet of content leaves for ``where`` ("name[host]:port")."""
+    """What a session awaits before the first octet of content leaves for ``upstream``."""
     begin = None
     if policy != RETRY:
-        begin = partial(spool.begin, message.number, [r.n for r in message.envelope.recipients], where)
+        whom = [recipient.n for recipient in message.envelope.recipients]
+        begin = partial(spool.begin, message.number, whom, upstream.destination)
     if message.not_after is None:
         return begin
     return partial(_in_time, clock, message.not_after, begin)

@@ -19,7 +19,7 @@ SLICES: Final = 60
 SOURCES: Final = 10_000
 """Sources that are counted at a time; the one that was silent longest goes first: senders may be of one use each."""
 
-ENDED, BOUNCED, DEFERRED = range(3)
+ENDED, BOUNCED, DEFERRED, COMPLAINED = range(4)
 
 
 class Tally:
@@ -28,14 +28,14 @@ class Tally:
     __slots__ = ("_slices", "sums")
 
     def __init__(self) -> None:
-        self.sums = [0, 0, 0]
+        self.sums = [0, 0, 0, 0]
         self._slices: deque[tuple[int, list[int]]] = deque()
 
-    def add(self, counts: tuple[int, int, int], number: int) -> None:
+    def add(self, counts: tuple[int, int, int, int], number: int) -> None:
         """Count in the slice of that number, no lower than those before."""
         slices = self._slices
         if not slices or slices[-1][0] < number:
-            slices.append((number, [0, 0, 0]))
+            slices.append((number, [0, 0, 0, 0]))
         for n, count in enumerate(counts):
             slices[-1][1][n] += count
             self.sums[n] += count
@@ -55,13 +55,21 @@ class Brake:
     @property
     def is_set(self) -> bool:
         """Whether there is a share to look at."""
-        return self.settings.bounces is not None or self.settings.deferrals is not None
+        shares = (self.settings.bounces, self.settings.complaints, self.settings.deferrals)
+        return any(share is not None for share in shares)
 
     def count(
-        self, sources: Iterable[Source], *, ended: int, bounced: int, deferred: int, now: float
+        self,
+        sources: Iterable[Source],
+        *,
+        now: float,
+        ended: int = 0,
+        bounced: int = 0,
+        deferred: int = 0,
+        complained: int = 0,
     ) -> list[BrakeRecord]:
-        """So many recipients of these sources' mail were tried, at ``now`` (Unix seconds); the sources to be stopped
-        for it, which are from now on.
+        """So many recipients of these sources' mail were tried, or were heard of later, at ``now`` (Unix seconds); the
+        sources to be stopped for it, which are from now on.
         """
         number = int(now / self.settings.window * SLICES)
         found = []
@@ -72,7 +80,7 @@ class Brake:
                 if len(self._tallies) > SOURCES:
                     self._tallies.popitem(last=False)
             self._tallies.move_to_end(source)
-            tally.add((ended, bounced, deferred), number)
+            tally.add((ended, bounced, deferred, complained), number)
             reason = self._reason(tally.sums)
             if reason and source not in self.stopped:
                 self.stopped[source] = BrakeRecord(source, now, reason)
@@ -94,6 +102,7 @@ class Brake:
             return ""
         shares: Mapping[str, tuple[int, float | None]] = {
             "bounced": (sums[BOUNCED], self.settings.bounces),
+            "complained": (sums[COMPLAINED], self.settings.complaints),
             "were deferred": (sums[DEFERRED], self.settings.deferrals),
         }
         for word, (count, most) in shares.items():

@@ -77,6 +77,21 @@ class Braking:
                 deferred=verdicts.count(Verdict.DEFERRED),
                 now=now,
             )
+        self._stop(found)
+        return bool(found)
+
+    def heard(self, sources: Iterable[Source], *, bounced: int = 0, complained: int = 0) -> bool:
+        """Recipients complained of these sources' mail, or it bounced there after all; whether something is to be
+        stopped for it.
+        """
+        if not self._brake.is_set:
+            return False
+        found = self._brake.count(sources, now=self._clock.now(), bounced=bounced, complained=complained)
+        self._stop(found)
+        return bool(found)
+
+    def _stop(self, found: Sequence[BrakeRecord]) -> None:
+        now = self._clock.now()
         for record in found:
             text = (
                 f"brake: bulk mail of {record.source} is held: {record.reason}; other mail goes on;"
@@ -86,7 +101,18 @@ class Braking:
             self._unwritten.append(record)
         if found and self._writing is None:
             self._writing = self._loop.create_task(self._write())
-        return bool(found)
+
+    def sift(self, items: Sequence[Item], end: Callable[[Ended], None]) -> Sequence[Item]:
+        """What is to go out of ``items``; ``end`` takes what is held."""
+        if self.is_idle:
+            return items
+        kept: list[Item] = []
+        for item in items:
+            if self.stops(item):
+                end(self.held(item))
+            else:
+                kept.append(item)
+        return kept
 
     def stops(self, item: Item) -> bool:
         """Whether it is bulk mail of something that is stopped."""

@@ -16,6 +16,7 @@ from relay.bounce import RecipientReport
 from relay.clock import Clock
 from relay.delivery.notifying import OFF, Notifier, told
 from relay.delivery.settle import expires
+from relay.delivery.steps import Steps
 from relay.events import Emit, Notification
 from relay.outcome import Outcome, Scope, Verdict, expired
 from relay.settings import QueueSettings
@@ -49,6 +50,7 @@ class DelayWarnings:
     ) -> None:
         self._spool = spool
         self._clock = clock
+        self._steps = Steps(clock)
         self._emit = emit
         self._settings = settings
         self._ring = ring
@@ -87,14 +89,15 @@ class DelayWarnings:
         if not self._from_start <= now < self._from_start + after:
             # What an operator held meanwhile and let go lies below what was passed.
             self._passed, self._from_start = 0, now
-        before = now - after
+        ahead = self._steps.ahead(after)
+        before = now - ahead - after
         while found := await self._spool.delayed(self._passed, before, PAGE):
             for start in range(0, len(found), TOGETHER):
                 some = found[start : start + TOGETHER]
                 await self._tell(some, settings, now)
                 self._passed = some[-1].message.number
         oldest = await self._spool.waiting_since(before)
-        rest = after if oldest is None else oldest + after - self._clock.now()
+        rest = after if oldest is None else oldest + after + ahead - self._clock.now()
         return max(rest, min(LEAST, after / 10))
 
     async def _tell(self, found: list[Delayed], settings: QueueSettings, now: float) -> None:

@@ -29,9 +29,10 @@ AHEAD: Final = 2
 class Queue(Protocol):
     """What waits for a way, of one kind."""
 
-    def __len__(self) -> int: ...
-
-    def __bool__(self) -> bool: ...
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        ...
 
     @property
     def head(self) -> Item:
@@ -48,7 +49,7 @@ class Queue(Protocol):
 
 
 class Dispatch:
-    """``begin`` hands an item to a lane's session, at a place."""
+    """``begin`` hands an item to a lane's session, at a place, with what goes before its content."""
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class Dispatch:
         alarm: Alarm,
         clock: Clock,
         yielding: Yielding,
-        begin: Callable[[Lane, Item, float, Place], None],
+        begin: Callable[[Lane, Item, float, Place, bytes], None],
     ) -> None:
         self._ready = ready
         self._expiry = expiry
@@ -79,10 +80,10 @@ class Dispatch:
             ready.add([apart.popleft()])
         ways = ready.waiting()
         for way in ways:
-            if way.turns.urgent:
+            if way.turns.urgent.count:
                 self._serve(way, way.turns.urgent, now, urgent=True)
         for way in ways:
-            if way.turns.ordinary:
+            if way.turns.ordinary.count:
                 self._serve(way, way.turns.ordinary, now, urgent=False)
 
     def preferred(self, lanes: Sequence[Lane], now: float) -> Lane | None:
@@ -104,14 +105,15 @@ class Dispatch:
             self._balance(way, queue, now, urgent=urgent)
             return
         rotates = len(way.lanes) > 1 and way.strategy == "rotate"
-        while queue:
+        while queue.count:
             lane = self._usable(way.in_turn, now, urgent=urgent)
             if lane is None:
                 self._expiry.look(now)
                 return
             most = way.goes_by(lane) if rotates else _ALL
             begun, demand = self._fill(lane, queue, now, urgent=urgent, most=most)
-            lane.grow(demand, urgent=urgent)
+            if not lane.is_whole:
+                lane.grow(demand, urgent=urgent)
             if rotates:
                 way.went(begun)
                 if begun == most:
@@ -124,23 +126,28 @@ class Dispatch:
         usable = [lane for lane in way.lanes if self._usable((lane,), now, urgent=urgent) is not None]
         demands = dict.fromkeys(usable, 0)
         lanes = list(usable)
-        while queue:
+        while queue.count:
             lanes = [lane for lane in lanes if lane.place_for(urgent=urgent) is not Place.NOWHERE]
             if not lanes:
                 break
             lane = _freest(lanes, queue.head)
             begun, demand = self._fill(lane, queue, now, urgent=urgent, most=1)
             demands[lane] += demand
+            if not begun and lane.permits is not None and lane.permits.is_behind_disk:
+                break  # it is called for the moment the permits are written: the others would have what is its share
             if not begun or self._usable((lane,), now, urgent=urgent) is None:
                 lanes.remove(lane)
-        left = -(-len(queue) // max(1, len(usable)))
+        left = -(-queue.count // max(1, len(usable)))
         for lane, demand in demands.items():
             lane.grow(demand + (left if lane.permits is None else lane.permits.connections(left)), urgent=urgent)
-        if queue and all(lane.forbids(urgent=urgent) for lane in usable):
+        if queue.count and all(lane.forbids(urgent=urgent) for lane in usable):
             self._expiry.look(now)
 
     def _usable(self, lanes: Sequence[Lane], now: float, *, urgent: bool) -> Lane | None:
         """The first of ``lanes`` that may have mail now; what is to be done about the others is done."""
+        first = lanes[0]
+        if first.permits is None and first.circuit.retry_at is None:
+            return first  # as the plan would have it
         planned = self._plan(lanes, now, urgent=urgent)
         for index in planned.probe:
             lanes[index].probe()
@@ -165,30 +172,31 @@ class Dispatch:
         wall = self._clock.now()
         room = 1
         unsigned: list[Item] = []
-        while queue and begun < most:
-            item = queue.head
-            if self._expiry.is_over(item, wall):
-                self._expiry.expire(queue.pop())
-                continue
-            if self._suspects.must_wait(item.number, now):
-                self._ready.apart.append(queue.pop())
-                continue
+        while queue.count and begun < most:
             where = lane.place_for(urgent=urgent)
             if where is Place.NOWHERE or self._must_wait(now):
                 break
+            item = queue.pop()
+            if self._expiry.is_over(item, wall):
+                self._expiry.expire(item)
+                continue
+            if self._suspects.must_wait(item.number, now):
+                self._ready.apart.append(item)
+                continue
             room = lane.max_recipients
             if permits is not None:
                 room = permits.recipients(min(room, len(item.message.envelope.recipients)), urgent=urgent)
                 if not room:
+                    queue.put_back(item)
                     break
-            if self._signing.prefix(item, lane.name) is None:
-                if len(unsigned) >= self._ahead(lane, urgent=urgent):
+            prefix = self._signing.prefix(item, lane.name)
+            if prefix is None:
+                unsigned.append(item)
+                if len(unsigned) > self._ahead(lane, urgent=urgent):
                     break
                 self._signing.begin(item, lane.name)
-                unsigned.append(queue.pop())
                 continue
             behind += where is Place.CHAINED
-            queue.pop()
             rest = item.split(room)
             if rest is not None:
                 queue.put_back(rest)
@@ -196,13 +204,13 @@ class Dispatch:
                 item.permit = permits.take(len(item.message.envelope.recipients))
             begun += 1
             self._yielding.began(item.message.size)
-            self._begin(lane, item, now, where)
+            self._begin(lane, item, now, where, prefix)
         for item in reversed(unsigned):
             queue.put_back(item)
         if not room:
             # Another connection is of no use for what is at its limit, or waits for the disk.
             return begun, behind
-        left = min(len(queue), most - begun)
+        left = min(queue.count, most - begun)
         return begun, behind + (left if permits is None else permits.connections(left, urgent=urgent))
 
     @staticmethod

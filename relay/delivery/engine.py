@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -29,8 +30,9 @@ from relay.delivery.routing import Routing
 from relay.delivery.settle import Attempt, Ended, Settler
 from relay.delivery.signing import Signing
 from relay.delivery.supply import Supply
+from relay.delivery.suppressing import Suppressing
 from relay.delivery.suspects import Suspects, hold_convicted
-from relay.delivery.telling import of_recovery, of_trouble
+from relay.delivery.telling import of_leaving, of_recovery, of_trouble
 from relay.delivery.withdrawal import Withdrawal
 from relay.delivery.yielding import Yielding
 from relay.events import Emit, Notice
@@ -83,6 +85,7 @@ class Engine:
         )
         self._withdrawal = Withdrawal(spool, clock, self._ready, self._window, self._supply, self._settler, self._take)
         self.braking: Braking | None = None
+        self.suppressing: Suppressing | None = None
         self.watch: Callable[[Lane], None] | None = None
         self._stopping = False
         self._landed = asyncio.Event()
@@ -132,7 +135,7 @@ class Engine:
 
     def heard(self) -> None:
         """A client speaks within a transaction: delivery makes way for it."""
-        self._yielding.heard(self._loop.time())
+        self._yielding.heard(self._loop.time(), self._window.messages)
 
     # -- what the listeners hand over -------------------------------------------------------------------------------
     def reserve(self, size: int, turn: int = ORDINARY) -> bool:
@@ -159,18 +162,16 @@ class Engine:
         self._supply.ring(turn)
 
     def _take(self, items: Sequence[Item]) -> None:
-        if self.braking is not None and not self.braking.is_idle:
-            items = self._hold(items, self.braking)
+        if self.braking is not None:
+            items = self.braking.sift(items, self._settler.put)
+        if self.suppressing is not None:
+            items = self.suppressing.sift(items, self._settler.put)
         self._ready.add(items)
         self._dispatch()
 
-    def _hold(self, items: Sequence[Item], braking: Braking) -> list[Item]:
-        """Have those held that the brake stops; the others."""
-        stopped = [item for item in items if braking.stops(item)]
-        for item in stopped:
-            self._settler.put(braking.held(item))
-        gone = {id(item) for item in stopped}
-        return [item for item in items if id(item) not in gone]
+    def hold_stopped(self, braking: Braking) -> None:
+        """Have held what is ready and stopped by now."""
+        braking.sift(self._ready.without(braking.stops), self._settler.put)
 
     # -- scheduling -------------------------------------------------------------------------------------------------
     def _dispatch(self) -> None:
@@ -178,13 +179,15 @@ class Engine:
         if not self._stopping and self._settler.stuck is None:
             self._dispatching.run(self._loop.time())
 
-    def _begin(self, lane: Lane, item: Item, now: float, where: Place) -> None:
+    def _begin(self, lane: Lane, item: Item, now: float, where: Place, signatures: bytes) -> None:
         read_part = None if item.content is not None else partial(self._spool.content, item.number)
-        to = lane.upstream.destination
-        begins = before_content(self._spool, self._clock, item.message, to, lane.limits.in_doubt)
-        prefix = idempotency_field(lane.limits.idempotency_header, item.message, item.content)
-        prefix += self.signing.prefix(item, lane.name) or b""
-        request = DeliveryRequest(item.message, item.content, item.parts, read_part, prefix, before_content=begins)
+        begins = before_content(self._spool, self._clock, item.message, lane.upstream, lane.limits.in_doubt)
+        prefix = signatures
+        if lane.limits.idempotency_header:
+            prefix = idempotency_field(lane.limits.idempotency_header, item.message, item.content) + signatures
+        request = DeliveryRequest(item.message, item.content, item.parts, read_part, prefix, begins)
+        if item.leaving is not None:
+            request = item.leaving.apply(request, lane.name)
         item.request = request
         item.begun = now
         self._flying[id(request)] = item
@@ -202,6 +205,8 @@ class Engine:
 
     def _signed(self, item: Item, upstream: str) -> None:
         item.signed_for = upstream
+        if item.leaving is not None and item.leaving.told:
+            self._emit(of_leaving(self._clock.now(), item, item.leaving))
         self._dispatch()
 
     def _unsent(self, item: Item, outcome: Outcome) -> None:
@@ -272,14 +277,18 @@ class Engine:
         lanes = self._ready.lanes_of(item)
         return next((lane.last_error for lane in lanes if lane.last_error and not lane.circuit.closed), "")
 
-    def committed(self, ended: Sequence[Ended], next_due: float | None) -> None:
+    def committed(self, ended: Sequence[Ended], done: frozenset[int], next_due: float | None) -> None:
         """These are recorded: their room is free, what was deferred falls due then."""
         for each in ended:
-            self._suspects.recorded(each.item.number)
-            if each.item.octets:
-                self._window.free(each.item.octets, each.item.turn)
+            item = each.item
+            number = item.message.number
+            self._suspects.recorded(number, over=number in done)
+            if item.octets:
+                self._window.free(item.octets, item.turn)
         if self.braking is not None and self.braking.counted(ended):
-            self._hold(self._ready.without(self.braking.stops), self.braking)
+            self.hold_stopped(self.braking)
+        if self.suppressing is not None:
+            self.suppressing.counted(ended)
         if next_due is not None:
             self._supply.due_at(next_due)
         self._supply.room_grew()
@@ -295,6 +304,20 @@ class Engine:
         """The lane that takes waiting mail of the default route now."""
         return self._dispatching.preferred(self._ready.lanes_of(None), self._loop.time())
 
+    def takers(self) -> dict[int, str]:
+        """By what stands for a way in turns: the upstream that would take its mail now, or the first of those."""
+        return {digest: self._taker(lanes) for digest, lanes in self._ready.by_digest().items() if lanes}
+
+    def waiting_for(self) -> Counter[str]:
+        """How many wait in memory, by the upstream that would take them now."""
+        counted = Counter[str]()
+        for lanes, count in self._ready.counts():
+            counted[self._taker(lanes)] += count
+        return counted
+
+    def _taker(self, lanes: Sequence[Lane]) -> str:
+        return (self._dispatching.preferred(lanes, self._loop.time()) or lanes[0]).name
+
     def lanes_for(self, number: int) -> tuple[Sequence[Lane], Lane | None]:
         """The lanes of a waiting message's route, and the one that would take it now."""
         lanes = self._ready.lanes_of(next((item for item in self._ready if item.number == number), None))
@@ -304,6 +327,11 @@ class Engine:
     def in_flight(self) -> frozenset[int]:
         """Numbers of the messages in a session now."""
         return frozenset(item.number for item in self._flying.values())
+
+    @property
+    def unsettled(self) -> int:
+        """Messages that have outcomes which are not recorded yet."""
+        return self._settler.pending
 
     @property
     def claimed(self) -> frozenset[int]:

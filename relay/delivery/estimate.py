@@ -53,7 +53,7 @@ class Batch:
 class Outlook:
     """What is to be rehearsed: ``ways[0]`` is the default one. ``now`` is the ledgers' clock, ``wall`` Unix seconds.
 
-    ``lifetime`` is seconds that a message is tried for.
+    ``lifetime`` is seconds that a message is tried for; ``fastest`` messages a second are what the relay itself can do.
     """
 
     standings: tuple[Standing, ...]
@@ -61,6 +61,7 @@ class Outlook:
     now: float
     wall: float
     lifetime: float = math.inf
+    fastest: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,12 @@ class Rehearsal:
         self, outlook: Outlook, batches: Iterable[Batch], *, in_flight: int = 0, recipients: float = 1.0
     ) -> None:
         self._start = self._now = outlook.now
-        self._lanes = {s.name: RehearsedLane(s, outlook.now, outlook.wall, recipients) for s in outlook.standings}
+        self._lanes = {
+            each.name: RehearsedLane(each, outlook.now, outlook.wall, recipients, outlook.fastest)
+            for each in outlook.standings
+        }
+        self._fastest = outlook.fastest
+        self._ours = 0.0  # messages that the relay itself can do in this step, with what the last one left
         self._ways = outlook.ways
         self._waiting = [0] * len(outlook.ways)
         self._turn = [0] * len(outlook.ways)
@@ -121,11 +127,14 @@ class Rehearsal:
         for lane in self._lanes.values():
             lane.begin(now, seconds)
         moved = False
+        ours, self._ours = self._ours, min(1.0, self._ours) + self._fastest * seconds
         for index, way in enumerate(self._ways):
             if self._waiting[index]:
                 before = self._waiting[index]
-                self._waiting[index] -= self._serve(index, way, before, seconds)
-                moved |= self._waiting[index] < before
+                count = self._serve(index, way, int(min(before, self._ours)), seconds)
+                self._waiting[index] -= count
+                self._ours -= count
+                moved |= count > 0
         self._now = now + seconds
         if not moved:
             self._now = min(max(self._next(now), now + seconds * LEAST), end)
@@ -133,6 +142,7 @@ class Rehearsal:
                 self._now = end
         self._account(now)
         if not moved:
+            self._ours = ours
             for lane in self._lanes.values():
                 lane.rewind()
 
@@ -171,6 +181,9 @@ class Rehearsal:
                 if not lane.is_spent(self._now):
                     break
                 part = max(0.0, part - count / (lane.capacity.rate * seconds))
+        if way.strategy == "balance":
+            for lane in usable:  # what one could not have of its share the others have
+                served += lane.take(waiting - served, self._now, seconds)
         return served
 
     def _rotate(self, index: int, lanes: Sequence[RehearsedLane], waiting: int, seconds: float) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from relay.delivery.permits import Permit
+from relay.delivery.senders import Leaving
 from relay.mail import Message
 from relay.spool import ORDINARY, PART_SIZE
 from relay.upstream import DeliveryRequest
@@ -21,8 +22,8 @@ class Item:
     ``active`` is monotonic seconds when the queue took it, ``waited`` the seconds from its arrival to then. ``tries``
     counts sessions that broke under it without an attempt being charged. ``octets`` is what it counts in the window (0
     for a part that was split off), among those of its ``turn``. ``unfit`` names upstreams whose server can't have it,
-    ``signed_for`` the one that it was signed for last; ``way`` is where it waits. ``begun``, ``request`` and ``permit``
-    belong to the session that has it now.
+    ``signed_for`` the one that it was signed for last, ``leaving`` is how it leaves for one that wants other senders;
+    ``way`` is where it waits. ``begun``, ``request`` and ``permit`` belong to the session that has it now.
     """
 
     message: Message
@@ -39,6 +40,7 @@ class Item:
     unfit: frozenset[str] = frozenset()
     permit: Permit | None = None
     signed_for: str = ""
+    leaving: Leaving | None = None
     way: Way | None = None
 
     @property

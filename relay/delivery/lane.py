@@ -15,10 +15,11 @@ from datetime import datetime
 from typing import Final, Literal, Protocol
 
 from relay.delivery.backoff import Circuit
+from relay.delivery.charging import is_own, judges_content
 from relay.delivery.learning import Refusal
 from relay.delivery.pacing import Paced
 from relay.delivery.permits import Permits
-from relay.delivery.pool import Place, PoolView, place, to_open
+from relay.delivery.pool import Place, place, to_open
 from relay.delivery.regulator import Regulator
 from relay.delivery.speed import Speed
 from relay.outcome import Outcome, Scope, Trouble, Verdict, unavailable
@@ -79,6 +80,7 @@ class Lane:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.upstream = upstream
+        self.name = upstream.name
         self.limits = limits
         self.max_recipients = limits.max_recipients
         self.permits: Permits | Paced | None = None
@@ -98,11 +100,6 @@ class Lane:
         self._trial: DeliveryRequest | None = None
         self._told: Outcome | None = None  # the refusal that was heard last
         self._closing = False
-
-    @property
-    def name(self) -> str:
-        """The upstream's name."""
-        return self.upstream.name
 
     @property
     def state(self) -> Literal["up", "down", "paused", "backoff"]:
@@ -146,7 +143,17 @@ class Lane:
     # -- giving it work ---------------------------------------------------------------------------------------------
     def place_for(self, *, urgent: bool = False) -> Place:
         """Where the next request would go; while one message is on trial no other one does."""
-        return place(self._view(urgent=urgent)) if self.circuit.closed else Place.NOWHERE
+        if self.circuit.retry_at is not None:
+            return Place.NOWHERE
+        idle = len(self._idle)
+        if urgent or not self.limits.reserve:
+            return place(idle, len(self._chainable))
+        return place(idle, len(self._chainable), self._most(urgent=False) - (len(self._sessions) - idle))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has all the connections that it may have."""
+        return len(self._sessions) + len(self._connects) >= self.limits.max_connections
 
     def begin(self, request: DeliveryRequest, where: Place = Place.IDLE) -> None:
         """Hand ``request`` to a session; only ``where`` :meth:`place_for` says."""
@@ -164,9 +171,12 @@ class Lane:
         """Open sessions for ``demand`` requests that found none."""
         if not demand or self._closing or not self.circuit.closed:
             return
-        count = to_open(self._view(urgent=urgent), 1 if self.circuit.on_trial else demand)
+        room = self._most(urgent=urgent) - len(self._sessions) - len(self._connects)
+        count = to_open(room, len(self._connects), 1 if self.circuit.on_trial else demand)
         if self.limits.authenticates:
             count = min(count, self._logins())
+        if not urgent:
+            count = min(count, self.regulator.openable(len(self._sessions) + len(self._connects)))
         for _ in range(count):
             self._connects.add(self._loop.create_task(self._connect()))
 
@@ -217,12 +227,11 @@ class Lane:
         for session in list(self._sessions):
             session.abort(why)
 
-    def _view(self, *, urgent: bool = True) -> PoolView:
+    def _most(self, *, urgent: bool) -> int:
         most = self.limits.max_connections
         if self.regulator.is_crowded:
             most = self.regulator.most(most, self._loop.time())
-        reserved = 0 if urgent else int(most * self.limits.reserve)
-        return PoolView(len(self._idle), len(self._chainable), len(self._sessions), len(self._connects), most, reserved)
+        return most if urgent else most - int(most * self.limits.reserve)
 
     def _file(self, session: Session) -> None:
         """Put a session where its next request finds it; it stands in neither list before."""
@@ -311,8 +320,7 @@ class Lane:
     def finished(self, session: Session, finished: Finished) -> None:
         """A request has all its outcomes."""
         self._learn(session, finished)
-        scopes = {outcome.scope for outcome in finished.outcomes}
-        if scopes & {Scope.RECIPIENT, Scope.MESSAGE} and not all(o.in_doubt for o in finished.outcomes):
+        if any(map(is_own, finished.outcomes)):
             if session in self._sessions:  # an ended one may still tell of what it could not have
                 self._sessions[session] = True
             self._fruitless = 0
@@ -322,14 +330,14 @@ class Lane:
 
     def _learn(self, session: Session, finished: Finished) -> None:
         """What the outcomes say of the upstream, before anybody sends it something more."""
-        refusal = next((o for o in finished.outcomes if o.scope is Scope.UPSTREAM), None)
+        refusals = [outcome for outcome in finished.outcomes if outcome.scope is Scope.UPSTREAM]
         trial = self._trial is finished.request
         if trial:
             self._trial = None
-        if refusal is not None:
-            self._told = refusal
+        if refusals:
+            self._told = refusals[0]
             begun = self._loop.time() - finished.transmission
-            self._fail(refusal, len(self._sessions.keys() - {session}), begun)
+            self._fail(refusals[0], len(self._sessions.keys() - {session}), begun)
             return
         if finished.outcomes[0].scope is not Scope.SESSION:
             now = self._loop.time()
@@ -340,9 +348,9 @@ class Lane:
                     self._owner.trouble(self, self._told)
         if self.circuit.failures and (self.circuit.closed or self.circuit.retry_at == _PROBING):
             if self.circuit.trouble is None:
-                proof = self.circuit.closed and any(_is_own(o) for o in finished.outcomes)
+                proof = self.circuit.closed and any(is_own(o) for o in finished.outcomes)
             else:
-                proof = any(o.verdict is Verdict.RELAYED or _judges_content(o) for o in finished.outcomes)
+                proof = any(o.verdict is Verdict.RELAYED or judges_content(o) for o in finished.outcomes)
             if proof:
                 self.circuit = self.circuit.answered()
                 self._owner.recovered(self)
@@ -386,13 +394,3 @@ class Lane:
             self._chainable.remove(session)
         elif session in self._idle:
             self._idle.remove(session)
-
-
-def _is_own(outcome: Outcome) -> bool:
-    """Whether it is a recipient's or a message's own, by the server's word."""
-    return outcome.scope in {Scope.RECIPIENT, Scope.MESSAGE} and not outcome.in_doubt
-
-
-def _judges_content(outcome: Outcome) -> bool:
-    """Whether the server has looked at the message, as it would not where it refuses us."""
-    return outcome.scope is Scope.MESSAGE and outcome.reply is not None

@@ -49,8 +49,13 @@ class Paced:
 
     @property
     def free(self) -> float:
-        """The share of the limit nearest to its end that is left now."""
+        """The share of the quota nearest to its end that is left now."""
         return 1.0 if self.configured is None else self.configured.free
+
+    @property
+    def is_behind_disk(self) -> bool:
+        """Whether only a write that is under way keeps the next transaction back."""
+        return self.configured is not None and self.configured.is_behind_disk
 
     def free_at(self, *, urgent: bool = False) -> float:
         """When the next one may start, in loop time; infinity: not before one in flight is answered."""

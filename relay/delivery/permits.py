@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
 from relay.clock import BootClock, Clock
+from relay.delivery.account import AccountLimit, account_limits, tightened
 from relay.delivery.quota.ledger import Kept, Ledger, Use
 from relay.delivery.warmup import is_held_by, limits_on, until_midnight
-from relay.settings import UpstreamSettings
+from relay.settings import Limit, UpstreamSettings
 from relay.spool import QuotaRecord, Spool, SpoolBroken, SpoolError
+from relay.upstream import ServerLimit
 
 _log = logging.getLogger(__name__)
+BELIEVED: Final = 600.0
+"""Seconds for which it is believed what others have used of the account, or two ages of a connection: the provider is
+asked when one is opened.
+"""
+RATE_WINDOW: Final = 60.0
+"""Seconds of a window up to which a limit is a rate, and no quota that may be used up at once."""
 QUIET: Final = 1.0
 """Seconds after a reply until it is written, unless a block was written meanwhile; and between tries to write."""
 
@@ -52,7 +60,7 @@ class Permits:
         self._ledger = Ledger(())
         self._writing: asyncio.Task[None] | None = None
         self._need = 0
-        self._urgent = False
+        self._urgent = self._is_behind = False
         self._timer: asyncio.TimerHandle | None = None
         self._stuck = False
         self._held = 0 if kept is None else kept.held
@@ -63,9 +71,10 @@ class Permits:
             found = Kept(kept.granted, kept.boot, kept.at, kept.wall, kept.windows)
             self._ledger.restore(found, self._clock.boot, self._clock.boottime(), quotas.clock.now())
 
-    def configure(self, settings: UpstreamSettings) -> None:
-        """Hold to these limits from now on."""
+    def configure(self, settings: UpstreamSettings, account: Sequence[AccountLimit] = ()) -> None:
+        """Hold to these limits from now on, and to those of the account."""
         self._settings = settings
+        self._account = tuple(account)
         self.by_recipient = settings.limit_unit == "recipients"
         if self._midnight is not None:
             self._midnight.cancel()
@@ -76,17 +85,39 @@ class Permits:
             limits = limits_on(limits, settings.warmup, self._held, today)
             self._midnight = self._loop.call_later(until_midnight(today), self._next_day)
         self._ledger.configure(
-            limits,
+            tightened(limits, self._account),
             now=self._clock.boottime(),
             even=settings.pacing == "even",
             pause=settings.pause,
             reserve=settings.reserve,
         )
 
+    def told(self, limits: Sequence[ServerLimit]) -> bool:
+        """Hold also to what the provider says of the account, of which others may use a part; whether it allows another
+        number than was known.
+        """
+        before = {each.limit for each in self._account}
+        account = account_limits(limits)
+        self.configure(self._settings, account)  # now each has its window, with what is known of our own use
+        now = self._clock.boottime()
+        until = now + max(BELIEVED, 2 * self._settings.max_connection_age)
+        account = [each.shared(self._ledger.used_here(each.limit.window, now)) for each in account]
+        self.configure(self._settings, account)
+        for limit in self._ledger.terms[0]:
+            elsewhere = next((each.elsewhere for each in account if each.limit is limit), 0)
+            self._ledger.used_elsewhere(limit.window, elsewhere, until)
+        self._came()
+        return before != {each.limit for each in account}
+
+    @property
+    def limits(self) -> Sequence[Limit]:
+        """Those in force."""
+        return self._ledger.terms[0]
+
     def _next_day(self) -> None:
         self._held += is_held_by(self._tried, self._deferred)
         self._tried = self._deferred = 0
-        self.configure(self._settings)
+        self.configure(self._settings, self._account)
         if self._writing is None:
             self._writing = self._loop.create_task(self._write())
         self._came()
@@ -102,7 +133,8 @@ class Permits:
         if not room:
             return 0
         units = min(room, wanted) if self.by_recipient else 1
-        if ledger.allowance < units:
+        self._is_behind = ledger.allowance < units
+        if self._is_behind:
             self._urgent = True
             self._want(units)
             return 0
@@ -123,9 +155,15 @@ class Permits:
 
     @property
     def free(self) -> float:
-        """The share of the limit nearest to its end that is left now: 1.0 where nothing is used."""
-        now = self._clock.boottime()
-        return min((use.left / use.limit.count for use in self._ledger.uses(now)), default=1.0)
+        """The share of the quota nearest to its end that is left now: 1.0 where nothing is used. A rate, which is free
+        again in a moment, counts where there is no quota.
+        """
+        return self._ledger.share_left(self._clock.boottime(), RATE_WINDOW)
+
+    @property
+    def is_behind_disk(self) -> bool:
+        """Whether only a write that is under way keeps the next transaction back."""
+        return self._is_behind and self._writing is not None
 
     def free_at(self, *, urgent: bool = False) -> float:
         """When the next one may start, in loop time; infinity: not before one in flight is answered."""
@@ -270,6 +308,15 @@ class Quotas:
             permits = Permits(settings, self._kept.get(settings.name), self, self._came)
             self._permits[settings.name] = permits
         return permits if permits is not None and (_has_limits(settings) or permits.remembers) else None
+
+    def told(self, settings: UpstreamSettings, limits: Sequence[ServerLimit]) -> tuple[Permits | None, bool]:
+        """The permits of an upstream whose provider says so of the account, and whether that is news."""
+        permits = self._permits.get(settings.name)
+        if permits is None:
+            if not account_limits(limits):
+                return None, False
+            permits = self._permits[settings.name] = Permits(settings, self._kept.get(settings.name), self, self._came)
+        return permits, permits.told(limits)
 
     async def close(self) -> None:
         """Write all that is known."""

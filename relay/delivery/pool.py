@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from relay.value import dataclass
-
 
 class Place(Enum):
     """Where the next request goes."""
@@ -19,30 +17,17 @@ class Place(Enum):
     NOWHERE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class PoolView:
-    """Sessions of one upstream, counted; ``reserved`` of the maximum are not for the mail that it is about."""
-
-    idle: int
-    chainable: int
-    open: int
-    connecting: int
-    maximum: int
-    reserved: int = 0
-
-
-def place(view: PoolView) -> Place:
-    """Where the next request goes now."""
-    if not view.reserved:
-        if view.idle:
-            return Place.IDLE
-        return Place.CHAINED if view.chainable else Place.NOWHERE
-    spare = view.maximum - view.reserved - (view.open - view.idle)
-    if view.idle and spare > 0:
+def place(idle: int, chainable: int, spare: int | None = None) -> Place:
+    """Where the next request goes now. ``spare`` is how many more sessions may be busy with mail of its kind; None: as
+    many as there are, as nothing is reserved for another kind.
+    """
+    if idle and (spare is None or spare > 0):
         return Place.IDLE
-    return Place.CHAINED if view.chainable and spare >= 0 else Place.NOWHERE
+    return Place.CHAINED if chainable and (spare is None or spare >= 0) else Place.NOWHERE
 
 
-def to_open(view: PoolView, demand: int) -> int:
-    """How many sessions to open for ``demand`` requests that have no session of their own."""
-    return max(0, min(view.maximum - view.reserved - view.open - view.connecting, demand - view.connecting))
+def to_open(room: int, connecting: int, demand: int) -> int:
+    """How many sessions to open for ``demand`` requests that have no session of their own; there is ``room`` for so
+    many beside those that are open or ``connecting``.
+    """
+    return max(0, min(room, demand - connecting))

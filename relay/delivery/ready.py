@@ -12,7 +12,7 @@ from typing import Literal
 from relay.delivery.items import Item
 from relay.delivery.lane import Lane
 from relay.delivery.routing import NO_ROUTES, Routing
-from relay.delivery.turns import Turns
+from relay.delivery.turns import Turns, way_digest
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +79,16 @@ class Ready:
         self._alone = {}
         self._ways = list(self._routes.values())
         self.add(items)
+
+    def by_digest(self) -> dict[int, Sequence[Lane]]:
+        """The lanes of each way by what stands for it in a turn, the one first whose turn it is."""
+        found = {way_digest(name): way.in_turn for name, way in self._routes.items()}
+        found |= {way_digest(f"={name}"): (lane,) for name, lane in self._lanes.items()}
+        return {way_digest(""): self.lanes_of(None), **found}
+
+    def counts(self) -> Iterator[tuple[Sequence[Lane], int]]:
+        """How many wait for each way, with its lanes."""
+        return ((way.in_turn, way.turns.urgent.count + way.turns.ordinary.count) for way in self._ways)
 
     def waiting(self) -> list[Way]:
         """The ways for which something waits; each time another one is the first."""

@@ -7,18 +7,23 @@ and open no circuit. What nothing of goes is left to the lane, which pauses.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from relay.delivery.learning import Crowd, Pace, Refusal, Tempo, crowded
+from relay.delivery.learning import UNLIMITED, Crowd, Pace, Refusal, Tempo, crowded
 from relay.delivery.pacing import Paced
-from relay.delivery.permits import Permits
+from relay.delivery.permits import RATE_WINDOW, Permits
 from relay.lessons import LearnedRecord
 from relay.outcome import Outcome
+from relay.settings import Limit
 from relay.value import dataclass
 
+UNTRIED: Final = 16
+"""Messages until whose replies an upstream is new to us;"""
+CAUTIOUS: Final = 3
+"""and has no more connections than these: all that is under way is refused where it turns out to have been too fast."""
 _AFTER_ALL: Final = 1.0
 """Seconds since it was slowed down after which a refusal that nobody knows the beginning of is a new one."""
 _TOLD: Final = 0.2
@@ -41,14 +46,13 @@ def _keep(record: LearnedRecord) -> None:
 
 
 class Regulator:
-    """``configured`` says what the configuration allows ("50/second"); ``keep`` is told what is to outlive us."""
+    """``limits`` are those that hold anyway; ``keep`` is told what is to outlive us."""
 
     def __init__(
         self,
         upstream: str = "",
         *,
-        configured: str = "",
-        fastest: float | None = None,
+        limits: Sequence[Limit] = (),
         by_recipient: bool = False,
         kept: LearnedRecord | None = None,
         keep: Callable[[LearnedRecord], None] = _keep,
@@ -58,11 +62,11 @@ class Regulator:
         self.tempo = Tempo()
         self._crowd: Crowd | None = None
         self._upstream = upstream
-        self._configured = configured
-        self._fastest = fastest
+        self.bounded(limits)
         self._by_recipient = by_recipient
         self._keep = keep
         self._wall = wall
+        self._untried = UNTRIED
         self._slowed_at = float("-inf")
         self._told = 0.0
         self._record = kept or LearnedRecord(upstream)
@@ -74,8 +78,17 @@ class Regulator:
             self._crowd = Crowd(self._record.connections, now + self._record.patience, self._record.patience)
 
     # -- what it is told --------------------------------------------------------------------------------------------
+    def bounded(self, limits: Sequence[Limit]) -> None:
+        """These hold anyway, from now on: what is learned counts below the slowest rate of them."""
+        rates = [limit for limit in limits if limit.window <= RATE_WINDOW]
+        slowest = min(rates, key=lambda limit: limit.count / limit.window, default=None)
+        self._configured = "" if slowest is None else slowest.text
+        self._fastest = None if slowest is None else slowest.count / slowest.window
+
     def took(self, units: int, now: float) -> None:
         """The upstream took a message."""
+        if self._untried:
+            self._untried -= 1
         before = self.tempo.pace
         self.tempo.took(units if self._by_recipient else 1, now)
         pace = self.tempo.pace
@@ -119,6 +132,10 @@ class Regulator:
     def most(self, maximum: int, now: float) -> int:
         """How many connections there may be."""
         return maximum if self._crowd is None else min(maximum, self._crowd.allowed(now))
+
+    def openable(self, present: int) -> int:
+        """How many connections may be opened beside those ``present``: few as long as the upstream is new to us."""
+        return max(0, CAUTIOUS - present) if self._untried else UNLIMITED
 
     def permits(self, present: Permits | Paced | None) -> Permits | Paced | None:
         """What is to be asked before something is begun, from now on; ``present`` is what was asked so far."""

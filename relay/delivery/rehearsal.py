@@ -26,6 +26,7 @@ DAY: Final = 86400.0
 MOST: Final = 10**12
 """Messages in a day that no warm-up exceeds: it is over long before."""
 CONNECTIONS: Final = "connections"
+RELAY: Final = "relay"
 WARMUP: Final = "warmup"
 
 
@@ -79,7 +80,7 @@ class _Cap:
 @dataclass(slots=True)
 class Rehearsed:
     """What became of an upstream: messages sent, when the last one was answered, and seconds by what held it up: a
-    kind ("limit", "reserve", "pause", "pacing", "warmup", "learned", "connections" or a state) and its text.
+    kind ("limit", "reserve", "pause", "pacing", "warmup", "learned", "connections", "relay" or a state) and its text.
     """
 
     sent: int = 0
@@ -93,9 +94,13 @@ class Rehearsed:
 
 
 class RehearsedLane:
-    """``recipients`` is how many a message has on the average; ``wall`` Unix seconds at ``now``."""
+    """``recipients`` is how many a message has on the average; ``wall`` Unix seconds at ``now``; ``fastest`` messages a
+    second are what the relay itself can do.
+    """
 
-    def __init__(self, standing: Standing, now: float, wall: float, recipients: float = 1.0) -> None:
+    def __init__(
+        self, standing: Standing, now: float, wall: float, recipients: float = 1.0, fastest: float = math.inf
+    ) -> None:
         self.standing = standing
         self.done = Rehearsed()
         transactions = max(1.0, recipients / standing.max_recipients)
@@ -107,7 +112,10 @@ class RehearsedLane:
         self._transactions = transactions
         self.latency = standing.latency
         capacity = standing.connections / max(standing.busy, 1e-6) / transactions
-        self.capacity = _Cap(capacity, (CONNECTIONS, f"{standing.connections} connections"))
+        why = (
+            (CONNECTIONS, f"{standing.connections} connections") if capacity < fastest else (RELAY, "the relay itself")
+        )
+        self.capacity = _Cap(min(capacity, fastest), why)
         self._caps: list[_Cap] = []
         self._usable_at = now + standing.usable_in
         self._until = self._before = now
@@ -243,12 +251,12 @@ class RehearsedLane:
         if not even or not limits:
             return
         self._is_even = True
-        tightest = min(limits, key=lambda limit: limit.count / limit.window)
+        intervals = {limit: ledger.interval(limit, self.latency) for limit in limits}
+        tightest = max(limits, key=lambda limit: intervals[limit])
         turn = ledger.free_at(now)
         self._usable_at = max(self._usable_at, now if turn is None else turn)
         ledger.configure(limits, now=now, pause=pause, reserve=reserve)
-        rate = tightest.count / tightest.window / self._units
-        self._caps.append(_Cap(rate, self._why(tightest), 1.0))
+        self._caps.append(_Cap(1.0 / (intervals[tightest] * self._units), self._why(tightest), 1.0))
 
     def _coarsen(self, ledger: Ledger, now: float, seconds: float) -> None:
         limits, _, pause, reserve = ledger.terms

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
 
 from relay.clock import Clock
 from relay.delivery.backoff import LOGINS, Circuit
 from relay.delivery.lane import Lane
 from relay.delivery.regulator import Regulator
 from relay.lessons import LearnedRecord
-from relay.settings import Limit, UpstreamSettings
+from relay.settings import UpstreamSettings
 from relay.spool import Spool, SpoolError
 
 _log = logging.getLogger(__name__)
-RATE_WINDOW: Final = 60.0
-"""Seconds of a window up to which a limit is a rate, and no quota that may be used up at once."""
 
 
 class Remembered:
@@ -65,12 +62,9 @@ class Remembered:
 
     def regulator(self, settings: UpstreamSettings) -> Regulator:
         """What regulates the upstream of these settings, with what is known of it."""
-        rates = [limit for limit in settings.limits if limit.window <= RATE_WINDOW]
-        slowest = min(rates, key=_rate, default=None)
         return Regulator(
             settings.name,
-            configured="" if slowest is None else slowest.text,
-            fastest=None if slowest is None else _rate(slowest),
+            limits=settings.limits,
             by_recipient=settings.limit_unit == "recipients",
             kept=self._kept.get(settings.name),
             keep=self._keep,
@@ -104,7 +98,3 @@ class Remembered:
             _log.warning("what was learned of an upstream can't be recorded: %s", error)
         finally:
             self._writing = None
-
-
-def _rate(limit: Limit) -> float:
-    return limit.count / limit.window

@@ -14,7 +14,9 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from relay.delivery.items import Item
+from relay.delivery.senders import Leaving, Senders
 from relay.dkim.choice import fitting
+from relay.headers.scanning import header_end
 from relay.mail import UNSIGNED, Signatures
 from relay.outcome import Outcome, Reply, Scope, Verdict
 from relay.settings import UpstreamDkimSettings, UpstreamSettings
@@ -51,6 +53,7 @@ class Signing:
         self._unsent = unsent
         self._signer: Signer | None = None
         self._wants: Mapping[str, UpstreamDkimSettings] = {}
+        self._senders: Mapping[str, Senders] = {}
         self._tasks: dict[Item, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(_AT_A_TIME)
 
@@ -58,9 +61,16 @@ class Signing:
         """Sign by ``signer`` from now on, None: nothing more."""
         self._signer = signer
         self._wants = {each.name: each.dkim for each in upstreams}
+        self._senders = {each.name: Senders(each.sender_rewrite) for each in upstreams if each.sender_rewrite}
 
     def prefix(self, item: Item, upstream: str) -> bytes | None:
-        """What goes before its content; None where it must be signed first (:meth:`begin`)."""
+        """What goes before its content; None where it must be signed or given other senders first (:meth:`begin`)."""
+        if upstream in self._senders:
+            leaving = item.leaving
+            return leaving.prefix if leaving is not None and leaving.upstream == upstream else None
+        return self._known(item, upstream)
+
+    def _known(self, item: Item, upstream: str) -> bytes | None:
         signatures = item.message.signatures
         wants = self._wants.get(upstream, _ANY)
         if signatures is not None and (found := fitting(signatures, wants)) is not None:
@@ -81,7 +91,11 @@ class Signing:
     async def _sign(self, item: Item, upstream: str) -> None:
         try:
             async with self._turns:
-                signed = await self._signatures(item, upstream)
+                signed: Signatures | Leaving | Reply
+                if upstream in self._senders:
+                    signed = await self._leaving(item, upstream, self._senders[upstream])
+                else:
+                    signed = await self._signatures(item, upstream, await self._head(item))
         except SpoolError as error:
             signed = Reply(451, f"the message can't be read: {error}", "4.3.0")
         except Exception as error:  # noqa: BLE001 - a bug of ours is an attempt of this message, not the end of all
@@ -92,16 +106,39 @@ class Signing:
             verdict = Verdict.FAILED if signed.code >= 500 else Verdict.DEFERRED
             said = signed.text.removeprefix("Error: ")
             self._unsent(item, Outcome(verdict, Scope.MESSAGE, signed.enhanced or "4.3.0", said))
+            return
+        if isinstance(signed, Leaving):
+            item.leaving = signed
         else:
             item.message = replace(item.message, signatures=signed)
-            self._signed(item, upstream)
+        self._signed(item, upstream)
 
-    async def _signatures(self, item: Item, upstream: str) -> Signatures | Reply:
+    async def _head(self, item: Item) -> bytes:
+        return item.content if item.content is not None else await self._spool.content(item.number, 0)
+
+    async def _leaving(self, item: Item, upstream: str, senders: Senders) -> Leaving | Reply:
+        """Its senders as they become, and the signatures of that."""
+        head = await self._head(item)
+        envelope, end = item.message.envelope, header_end(head, whole=True)
+        header, sender = senders.header(head[:end]), senders.address(envelope.sender)
+        changed = header != head[:end]
+        told = [f"sender {envelope.sender} -> {sender}"] if sender != envelope.sender else []
+        told += ["header"] if changed else []
+        known = None if changed else self._known(item, upstream)
+        if known is None:
+            rewritten = header + head[end:] if changed else head
+            signed = await self._signatures(item, upstream, rewritten)
+            if isinstance(signed, Reply):
+                return signed
+            known = fitting(signed, self._wants.get(upstream, _ANY)) or b""
+        return Leaving(upstream, known, sender, header, end, ", ".join(told))
+
+    async def _signatures(self, item: Item, upstream: str, head: bytes) -> Signatures | Reply:
+        """Signatures of a message that begins with ``head``, whose author they are of."""
         signer, message = self._signer, item.message
         if signer is None:
             return UNSIGNED
         number = message.number
-        head = item.content if item.content is not None else await self._spool.content(number, 0)
         draft = signer.open(head, message.envelope.sender)
         if draft is None:
             return UNSIGNED

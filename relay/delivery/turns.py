@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, Generic, Protocol, TypeVar
 from zlib import crc32
 
@@ -21,6 +22,8 @@ NORMAL_PER_BULK: Final = 9
 
 _RANKS: Final = {Priority.URGENT: 0, Priority.NORMAL: 1, Priority.BULK: 2}
 _USER: Final = ", sasl_username="
+_KNOWN: Final = 1024
+"""Sources whose turn is remembered: most mail is of few."""
 
 
 class Waiting(Protocol):
@@ -41,26 +44,43 @@ def source_of(message: Message) -> str:
     A sender whose local part holds "+" or "=" differs by recipient or message (VERP, BATV): there the domain counts,
     lest a newsletter is as many sources as it has readers.
     """
-    if message.tag is not None:
-        return f"tag {message.tag}"
-    user = user_of(message)
-    if user:
-        return f"user {user}"
-    sender = message.envelope.sender.lower()
-    local, _, domain = sender.rpartition("@")
-    return f"@{domain}" if "+" in local or "=" in local else sender
+    return _source(message.tag, message.client, message.envelope.sender)
 
 
 def user_of(message: Message) -> str:
     """Who logged in to submit it; "" where nobody did."""
-    client = message.client
-    return client.rpartition(_USER)[2] if _USER in client else ""
+    return _user(message.client)
 
 
 def turn_of(message: Message, way: str = "") -> int:
     """The turn of a message that takes ``way``, a route's or an upstream's name ("": the only one)."""
-    source = crc32(f"{source_of(message)}\n{way}".encode("utf-8", "replace")) & ((1 << WAY_SHIFT) - 1)
-    return _RANKS[message.priority] << RANK_SHIFT | (crc32(way.encode()) & 0xFFF) << WAY_SHIFT | source
+    lower = _lower_half(message.tag, message.client, message.envelope.sender, way)
+    return _RANKS[message.priority] << RANK_SHIFT | lower
+
+
+def _user(client: str) -> str:
+    return client.rpartition(_USER)[2] if _USER in client else ""
+
+
+def _source(tag: str | None, client: str, sender: str) -> str:
+    if tag is not None:
+        return f"tag {tag}"
+    user = _user(client)
+    if user:
+        return f"user {user}"
+    local, _, domain = sender.lower().rpartition("@")
+    return f"@{domain}" if "+" in local or "=" in local else sender.lower()
+
+
+@lru_cache(_KNOWN)
+def _lower_half(tag: str | None, client: str, sender: str, way: str) -> int:
+    source = crc32(f"{_source(tag, client, sender)}\n{way}".encode("utf-8", "replace")) & ((1 << WAY_SHIFT) - 1)
+    return way_digest(way) << WAY_SHIFT | source
+
+
+def way_digest(way: str) -> int:
+    """What stands in a turn for ``way``: :func:`way_of` has it."""
+    return crc32(way.encode()) & 0xFFF
 
 
 def way_of(turn: int) -> int:
@@ -76,17 +96,16 @@ def is_urgent(turn: int) -> bool:
 class Sources(Generic[T]):
     """A queue of one priority in which each source has one message per round."""
 
-    __slots__ = ("_queues", "_round")
+    __slots__ = ("_queues", "_round", "count")
 
     def __init__(self) -> None:
         self._queues: dict[int, deque[T]] = {}
         self._round: deque[int] = deque()
+        self.count = 0
+        """How many wait."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._queues.values()))
-
-    def __bool__(self) -> bool:
-        return bool(self._round)
+        return self.count
 
     def __iter__(self) -> Iterator[T]:
         for queue in self._queues.values():
@@ -99,6 +118,7 @@ class Sources(Generic[T]):
 
     def append(self, item: T) -> None:
         """Behind what its source has waiting; a new source is the last of the round."""
+        self.count += 1
         queue = self._queues.get(item.turn)
         if queue is None:
             self._queues[item.turn] = deque((item,))
@@ -111,6 +131,7 @@ class Sources(Generic[T]):
         turn = self._round[0]
         queue = self._queues[turn]
         item = queue.popleft()
+        self.count -= 1
         if queue:
             self._round.rotate(-1)
         else:
@@ -121,6 +142,7 @@ class Sources(Generic[T]):
     def put_back(self, item: T) -> None:
         """To be the next one again."""
         turn = item.turn
+        self.count += 1
         queue = self._queues.get(turn)
         if queue is None:
             self._queues[turn] = deque((item,))
@@ -142,11 +164,13 @@ class Ordinary(Generic[T]):
         self._bulk = Sources[T]()
         self._passed = 0
 
-    def __len__(self) -> int:
-        return len(self._normal) + len(self._bulk)
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        return self._normal.count + self._bulk.count
 
-    def __bool__(self) -> bool:
-        return bool(self._normal) or bool(self._bulk)
+    def __len__(self) -> int:
+        return self._normal.count + self._bulk.count
 
     def __iter__(self) -> Iterator[T]:
         yield from self._normal
@@ -170,15 +194,14 @@ class Ordinary(Generic[T]):
     def put_back(self, item: T) -> None:
         """To be the next one of its kind again."""
         queue = self._of(item)
-        if queue is self._bulk:
-            self._passed = NORMAL_PER_BULK
+        self._passed = NORMAL_PER_BULK if queue is self._bulk else max(0, self._passed - 1)
         queue.put_back(item)
 
     def _of(self, item: T) -> Sources[T]:
         return self._bulk if item.turn >> RANK_SHIFT > 1 else self._normal
 
     def _next(self) -> Sources[T]:
-        if self._bulk and (self._passed >= NORMAL_PER_BULK or not self._normal):
+        if self._bulk.count and (self._passed >= NORMAL_PER_BULK or not self._normal.count):
             return self._bulk
         return self._normal
 
@@ -193,7 +216,7 @@ class Turns(Generic[T]):
         self.ordinary = Ordinary[T]()
 
     def __bool__(self) -> bool:
-        return bool(self.urgent) or bool(self.ordinary)
+        return self.urgent.count + self.ordinary.count > 0
 
     def __iter__(self) -> Iterator[T]:
         yield from self.urgent

@@ -3,9 +3,10 @@ seconds.
 
 An application waits for each of our replies, a provider for none of our messages. The door is *busy* until QUIET after
 the last word of a client within a transaction. Then delivery goes in slices: one for SLICE * PER_SLICE messages that
-were taken, and one after PATIENCE whatever was taken, so that nothing starves. Once BURST messages stand in memory it
-keeps pace with what comes, so that a load that never ends is not put off for ever. As soon as the door is quiet it
-goes at full speed; but by slices where clients come and go, each of which would feel it.
+were taken, and one after PATIENCE whatever was taken, so that nothing starves; and the first AT_ONCE of a burst go as
+they come, so that the connections to a server far away are filled from the beginning. Once BURST messages stand in
+memory it keeps pace with what comes, so that a load that never ends is not put off for ever. As soon as the door is
+quiet it goes at full speed; but by slices where clients come and go, each of which would feel it.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ PATIENCE: Final = 0.050
 """The longest that delivery waits for a slice."""
 SLICE: Final = 20
 """What begins in a slice: so many small messages, which take some 2 ms of the event loop."""
-PER_SLICE: Final = 4
+PER_SLICE: Final = 8
 """Messages taken for each one that is begun meanwhile."""
+AT_ONCE: Final = 100
+"""Messages of a burst that are begun as they come, less those that stand in memory already."""
 BURST: Final = 5000
-"""Messages in memory from which on as many are begun as are taken, and a quarter more."""
+"""Messages in memory from which on as many are begun as are taken, and some more."""
 OCTETS: Final = 16_384
 """A message counts once more for each so many octets."""
 RECENT: Final = 1.0
@@ -68,10 +71,10 @@ class Yielding:
         self._earned = 0.0
         self._left = 0.0
 
-    def heard(self, now: float) -> None:
-        """A client speaks within a transaction."""
+    def heard(self, now: float, held: int) -> None:
+        """A client speaks within a transaction; so many messages stand in memory."""
         if self.is_quiet(now):
-            self._begin_turn(now, 0.0)
+            self._begin_turn(now, max(0, AT_ONCE - held))
             self._visited = now - self._came < RECENT
             self._came = now
         self._heard = now

@@ -24,7 +24,9 @@ from relay.events import (
     Rejected,
     Removed,
     Repeated,
+    Reported,
     Requeued,
+    Suppressed,
     seconds,
     spell_delays,
 )
@@ -97,6 +99,8 @@ class Grammar:
             Notice: self._notice,
             Rejected: self._rejected,
             Removed: self._removed,
+            Reported: self._reported,
+            Suppressed: self._suppressed,
             Repeated: self._repeated,
             Expired: self._expired,
             Requeued: self._requeued,
@@ -181,6 +185,15 @@ class Grammar:
 
     def _removed(self, event: Removed) -> str:
         return f"{self._head(event.at, 'qmgr')}{event.queue_id}: removed\n"
+
+    def _reported(self, event: Reported) -> str:
+        told = f"{event.said}: <{bracketed(event.recipient)}>, reported by {event.provider} ({event.detail})"
+        return f"{self._head(event.at, 'feedback')}{event.queue_id or 'NOQUEUE'}: {sentence(told)}\n"
+
+    def _suppressed(self, event: Suppressed) -> str:
+        until = f"until {event.ends}" if event.ends else "until it is removed"
+        told = f"suppressed: <{bracketed(event.recipient)}>, {until} ({event.cause}: {event.detail})"
+        return f"{self._head(event.at, 'feedback')}{event.queue_id or 'NOQUEUE'}: {sentence(told)}\n"
 
     def _notice(self, event: Notice) -> str:
         word = "warning: " if event.warning else ""

@@ -16,6 +16,7 @@ recipient, whatever the server says and wherever the connection is lost.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final, Generic
 
@@ -69,8 +70,8 @@ class ClientSession(Generic[Key]):
         self._capabilities = capabilities
         self._pipelining = bearable(pipelining, capabilities)
         self._host = host
-        self._window = window
         self._rules = rules
+        self._depth = {Pipelining.WINDOWED: window, Pipelining.CHAINED: 2}.get(self._pipelining, 1)
         self._reader = ReplyReader()
         self._transactions: deque[Transaction[Key]] = deque()
         self._unsent: deque[Step[Key]] = deque()
@@ -92,11 +93,7 @@ class ClientSession(Generic[Key]):
     @property
     def depth(self) -> int:
         """How many requests are worth having begun at a time."""
-        if self._closing is not None:
-            return 0
-        if self._pipelining is Pipelining.WINDOWED:
-            return self._window
-        return 2 if self._pipelining is Pipelining.CHAINED else 1
+        return self._depth if self._closing is None else 0
 
     @property
     def in_flight(self) -> int:
@@ -179,40 +176,50 @@ class ClientSession(Generic[Key]):
     def bytes_to_send(self) -> list[bytes]:
         """Advance the sent cursor as far as the rules allow; what to write, in one go."""
         out: list[bytes] = []
-        while self._unsent and not self._streaming and self._may_send(self._unsent[0]):
-            step = self._unsent[0]
+        unsent, unanswered = self._unsent, self._unanswered
+        if self._closing is not None or self._end is not None:
+            return out
+        while unsent and not self._streaming:
+            step = unsent[0]
+            kind = step.kind
+            if unanswered and not self._may_follow(kind):
+                break
             transaction = step.transaction
             assert transaction is not None
-            if step.kind is Kind.MAIL and (self._needs_reset or self._envelope_may_stay_open):
-                self._needs_reset = False
-                self._send(Step(Kind.RSET, None, b"RSET\r\n"), out)
-            transaction.sent_any = True
-            if step.kind in _ENDS and not self._content(step, transaction, out):
+            if kind is Kind.MAIL:
+                transaction.sent_any = True
+                if self._needs_reset or self._envelope_may_stay_open:
+                    self._needs_reset = False
+                    out.append(_RSET)
+                    unanswered.append(Step(Kind.RSET, None, _RSET))
+                    self._command_octets += len(_RSET)
+            elif kind in _ENDS and not self._content(step, transaction, out):
                 break
-            self._unsent.popleft()
-            self._send(step, out)
-            if step.kind is Kind.BDAT and transaction.content is not None:
+            unsent.popleft()
+            if step.octets:
+                out.append(step.octets)
+                self._command_octets += len(step.octets)
+            unanswered.append(step)
+            if kind is Kind.BDAT and transaction.content is not None:
                 out.append(transaction.content)
         return out
 
-    def _may_send(self, step: Step[Key]) -> bool:
-        if self._closing is not None or self._end is not None:
+    def _may_follow(self, kind: Kind) -> bool:
+        """Whether a step may be sent before what was sent is answered."""
+        pipelining = self._pipelining
+        if pipelining is Pipelining.OFF:
             return False
-        if not self._unanswered:
-            return True
-        if self._pipelining is Pipelining.OFF:
-            return False
-        if step.kind is Kind.CONTENT:
+        if kind is Kind.CONTENT:
             return False  # RFC 2920 §3.1: DATA was last in its group, its reply comes first
-        if step.kind is Kind.MAIL and self._pipelining is Pipelining.WITHIN:
+        if kind is Kind.MAIL and pipelining is Pipelining.WITHIN:
             return False
-        if step.kind is Kind.BDAT and self._content_octets >= MAX_CONTENT_OCTETS_IN_FLIGHT:
+        if kind is Kind.BDAT and self._content_octets >= MAX_CONTENT_OCTETS_IN_FLIGHT:
             return False
         return self._command_octets < MAX_COMMAND_OCTETS_IN_FLIGHT
 
     @property
     def _envelope_may_stay_open(self) -> bool:
-        return any(step.kind is Kind.BDAT for step in self._unanswered)
+        return self._pipelining is Pipelining.WINDOWED and any(step.kind is Kind.BDAT for step in self._unanswered)
 
     def _content(self, step: Step[Key], transaction: Transaction[Key], out: list[bytes]) -> bool:
         """Put the content of ``step`` on the wire; False where the caller is to feed it."""
@@ -231,12 +238,6 @@ class ClientSession(Generic[Key]):
         if step.kind is Kind.CONTENT:
             out.append(stuff(transaction.content))
         return True
-
-    def _send(self, step: Step[Key], out: list[bytes]) -> None:
-        if step.octets:
-            out.append(step.octets)
-            self._command_octets += len(step.octets)
-        self._unanswered.append(step)
 
     # -- bytes in ---------------------------------------------------------------------------------------------------
     def receive(self, data: bytes) -> list[Done[Key]]:
@@ -263,38 +264,36 @@ class ClientSession(Generic[Key]):
             self._end = lost(what, host=self._host)
         return self._abandon(lost(what, host=self._host), lost(what, host=self._host, in_doubt=True))
 
-    def _answer(self, reply: Reply) -> list[Done[Key]]:
+    def _answer(self, reply: Reply) -> Sequence[Done[Key]]:
         if not self._unanswered:
             if reply.code == 421:
                 self._end = self._judged(reply, Command.GREETING)
-                return []
+                return ()
             raise ProtocolError("reply without a command")
         step = self._unanswered.popleft()
+        kind, transaction = step.kind, step.transaction
         self._command_octets -= len(step.octets)
-        if step.kind in _ENDS and step.transaction is not None and not step.transaction.lone_dot:
-            self._content_octets -= step.transaction.size
-        command = COMMANDS[step.kind]
+        if kind in _ENDS and transaction is not None and not transaction.lone_dot:
+            self._content_octets -= transaction.size
         if reply.code == 421:
             # It answers this step: a dot it answers was refused, not left in doubt.
             # Nor was anything behind it heard: the server is closing.
-            self._end = self._judged(reply, command)
+            self._end = self._judged(reply, COMMANDS[kind])
             for each in self._transactions:
                 each.content_sent = False
-            return []
-        if step.transaction is None:
-            return []  # RSET: whatever it says, the next MAIL's reply tells whether it helped
-        transaction = step.transaction
-        match step.kind:
-            case Kind.MAIL:
-                self._answer_mail(transaction, reply)
-            case Kind.RCPT:
-                self._answer_rcpt(transaction, step.n, reply)
-            case Kind.DATA:
-                self._answer_data(transaction, reply)
-            case _:
-                self._answer_content(transaction, reply, command)
+            return ()
+        if transaction is None:
+            return ()  # RSET: whatever it says, the next MAIL's reply tells whether it helped
+        if kind is Kind.MAIL:
+            self._answer_mail(transaction, reply)
+        elif kind is Kind.RCPT:
+            self._answer_rcpt(transaction, step.n, reply)
+        elif kind is Kind.DATA:
+            self._answer_data(transaction, reply)
+        else:
+            self._answer_content(transaction, reply, COMMANDS[kind])
         transaction.open_steps -= 1
-        return self._finish(transaction)
+        return () if transaction.open_steps else (self._finish(transaction),)
 
     def _judged(self, reply: Reply, command: Command) -> Outcome:
         return classify(reply, command, host=self._host, rules=self._rules)
@@ -362,12 +361,10 @@ class ClientSession(Generic[Key]):
         transaction.open_steps -= len(self._unsent) - len(kept)
         self._unsent = deque(kept)
 
-    def _finish(self, transaction: Transaction[Key]) -> list[Done[Key]]:
-        if transaction.open_steps:
-            return []
+    def _finish(self, transaction: Transaction[Key]) -> Done[Key]:
         finished = self._transactions.popleft()
         assert finished is transaction, "replies come in the order of the steps"
-        return [transaction.done(None, None)]
+        return transaction.done(None, None)
 
     def _abandon(self, plain: Outcome, doubtful: Outcome | None = None) -> list[Done[Key]]:
         doubtful = doubtful or lost("lost connection", host=self._host, in_doubt=True)
@@ -379,4 +376,5 @@ class ClientSession(Generic[Key]):
         return done
 
 
+_RSET: Final = b"RSET\r\n"
 _ENDS: Final = frozenset({Kind.CONTENT, Kind.BDAT})

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.smtp.lineends import Content, has
+from relay.smtp.lineends import Content
 
 _END: Final = b"\r\n.\r\n"
+_LEADING_DOT: Final = b"\n."
 _PREFIXES: Final = tuple(_END[:n] for n in range(len(_END) - 1, 0, -1))
 
 
@@ -47,7 +48,9 @@ class DataReader(Content):
         Nothing comes out any more once the content is refused.
         """
         data = self._held + octets
-        end = _first_end(data)
+        # Most of what is read holds no dot at all, which is seen at once, or none that leads a line.
+        last = data.rfind(_LEADING_DOT) if b"." in data else -1
+        end, dotted = _end_in(data, last) if last >= 0 else (-1, False)
         if end >= 0:
             self.done = True
             self.rest = data[end + len(_END) :]
@@ -65,22 +68,24 @@ class DataReader(Content):
         if not content:
             return b""
         # The dot that leads the first line, or a line whose bare LF came with the octets before.
-        return self._normalised(content.removeprefix(b".") if leads_line else content)
+        return self._normalised(content.removeprefix(b".") if leads_line else content, dotted=dotted)
 
-    def _normalised(self, content: bytes) -> bytes:
+    def _normalised(self, content: bytes, *, dotted: bool) -> bytes:
         # A final CR or CRLF is held back, so what ends in LF here ends in a bare one, or is all.
         self._after_line_feed = content.endswith(b"\n")
-        if has(content, b"\n."):
-            content = content.replace(b"\n.", b"\n")
+        if dotted:
+            content = content.replace(_LEADING_DOT, b"\n")
         return self._taken(content)
 
 
-def _first_end(data: bytes) -> int:
-    """Where the content's end begins, or -1; several of them where a client has pipelined messages."""
-    last = data.rfind(_END)
-    if last < 0 or data.rfind(_END, 0, last + len(_END) - 1) < 0:
-        return last
-    return data.find(_END)
+def _end_in(data: bytes, last: int) -> tuple[int, bool]:
+    """Where the content's end begins, or -1, and whether a dot leads a line before it; ``last`` is where the last does.
+
+    There are several ends where a client has pipelined messages.
+    """
+    if data.startswith(_END, last - 1) and data.rfind(_LEADING_DOT, 0, last) < 0:
+        return last - 1, False
+    return (data.find(_END) if data.rfind(_END) >= 0 else -1), True
 
 
 def _held_back(data: bytes) -> bytes:

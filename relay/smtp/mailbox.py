@@ -39,6 +39,8 @@ class Mailbox:
         return self.reply.code // 100 == 2
 
 
+COMPLAINT: Final = "complaint"
+"""The mailbox whose owner complains."""
 _UNKNOWN_USER: Final = Reply(550, "Requested action not taken: mailbox unavailable", "5.1.1")
 
 MAILBOXES: Final[Mapping[str, Mailbox]] = MappingProxyType(
@@ -49,7 +51,7 @@ MAILBOXES: Final[Mapping[str, Mailbox]] = MappingProxyType(
             Mailbox("bounce", _UNKNOWN_USER),
             # Taken; the out-of-office answer and the complaint come back later, by other ways.
             Mailbox("ooto", _TAKEN),
-            Mailbox("complaint", _TAKEN),
+            Mailbox(COMPLAINT, _TAKEN),
             Mailbox("suppressionlist", Reply(550, "Address is on the suppression list", "5.1.1")),
             Mailbox("throttle", Reply(454, "Throttling failure: Maximum sending rate exceeded.", "4.7.0")),
             Mailbox("defer", Reply(451, "Destination can't be reached now", "4.4.1")),

@@ -7,7 +7,7 @@ and only an upstream that can't be reached raises :class:`UpstreamUnavailable`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from relay.mail import Message
@@ -75,6 +75,10 @@ class ServerLimit:
     window: float
     used: float | None
     at: float
+
+
+Told = Callable[[Sequence[ServerLimit]], None]
+"""Hears what a provider says of the account, before the session that was opened for it is given."""
 
 
 class SessionObserver(Protocol):

@@ -100,9 +100,11 @@ class SmtpSession(asyncio.Protocol):
     @property
     def capacity(self) -> int:
         """How many more requests it would begin right now."""
-        if self._retiring or self._over or self._machine.over is not None or self._is_old:
+        room = min(self._machine.depth - self.in_flight, self._limits.max_messages - self._begun)
+        # Asked twice for each message, and mostly it is full: what is dear to tell comes last.
+        if room <= 0 or self._retiring or self._over or self._machine.over is not None or self._is_old:
             return 0
-        return min(self._machine.depth - self.in_flight, self._limits.max_messages - self._begun)
+        return room
 
     @property
     def in_flight(self) -> int:

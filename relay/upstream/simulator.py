@@ -2,34 +2,54 @@
 
 Outcomes are built from replies by :func:`relay.outcome.classify`, so that log lines, retries and bounces are those of
 a real next hop; only the wire is missing. Nothing leaves the machine. A session keeps the order of its requests as a
-connection would: behind ``slow@`` the next one waits, behind ``drop@`` it is lost.
+connection would: behind ``slow@`` the next one waits, behind ``drop@`` it is lost. ``complaint@`` sends a
+feedback report back.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Final
 
 from relay.clock import Clock
 from relay.outcome import Command, Outcome, Reply, Verdict, classify, lost
 from relay.settings import UpstreamSettings
-from relay.smtp.mailbox import Mailbox, end_of_content, mailbox
+from relay.smtp.complaint import feedback_report
+from relay.smtp.mailbox import COMPLAINT, Mailbox, end_of_content, mailbox
 from relay.upstream import DeliveryRequest, Finished, SessionObserver
 
 _WINDOW: Final = 2
 """Requests a session holds at a time: one being answered and one right behind it, as chained PIPELINING has."""
 
+_THINKING: Final = 0.2
+"""Seconds until a recipient complains: its mail has arrived by then."""
+
 
 class SimulatorUpstream:
     """An upstream of mailboxes; ``counts`` holds how many recipients each mailbox (by name) was asked for."""
 
-    def __init__(self, settings: UpstreamSettings, clock: Clock) -> None:
+    def __init__(
+        self, settings: UpstreamSettings, clock: Clock, report: Callable[[bytes, str], None] | None = None
+    ) -> None:
         self.name = settings.name
         self.destination = f"{settings.name}[simulator]:25"
         self.counts: Counter[str] = Counter()
         self._limit = settings.max_messages_per_connection
         self._clock = clock
+        self._report = report
+
+    def complained(self, request: DeliveryRequest, recipient: str) -> None:
+        """A recipient complains: a report of it goes back, as a provider would send it."""
+        if self._report is not None:
+            message = request.message
+            # Of a large message its header is not at hand: the report shows what is.
+            original = request.content or f"Message-ID: {message.message_id}\r\n".encode()
+            now = self._clock.now()
+            sender = message.envelope.sender
+            report = feedback_report(original, sender=sender, recipient=recipient, reporter=self.name, now=now)
+            asyncio.get_running_loop().call_later(_THINKING, self._report, report, self.name)
 
     async def connect(self, observer: SessionObserver) -> SimulatorSession:
         """Open a session; never fails."""
@@ -103,6 +123,9 @@ class SimulatorSession:
         self._answering = None
         queued = Reply(250, f"Ok: simulated as {request.message.queue_id}", "2.0.0")
         self._report(request, use, tuple(self._outcome(box, queued) for box in _boxes(request)))
+        for recipient in request.message.envelope.recipients:
+            if mailbox(recipient.address).name == COMPLAINT:
+                self._upstream.complained(request, recipient.address)
         if self._over:
             return
         if self._held:

@@ -28,6 +28,9 @@ class NoMail:
     def check_room(self, size: int, client: Client) -> Reply | None:
         raise AssertionError("nobody sends mail here")
 
+    def check_recipient(self, address: str) -> Reply | None:
+        raise AssertionError("nobody sends mail here")
+
     def open_content(self, envelope: Envelope, client: Client) -> ContentSink:
         raise AssertionError("nobody sends mail here")
 

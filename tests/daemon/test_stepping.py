@@ -17,15 +17,6 @@ from tests.fake_spool import FakeSpool
 LONGEST = 3600.0
 
 
-class SteppedClock(StandingClock):
-    """A wall clock that can be set, beside a monotonic one that cannot."""
-
-    set_by = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.set_by
-
-
 async def deferred(spool: FakeSpool, due: float) -> int:
     number = spool.allocate(START)
     message = Message(number, Envelope("a@x.test", (Recipient(0, "b@x.test"),)), 4, START)
@@ -46,7 +37,7 @@ async def following(spool: FakeSpool, clock: Any, rung: list[bool]) -> asyncio.T
 )
 async def test_a_step_back_makes_deferred_mail_due(monkeypatch: pytest.MonkeyPatch, step: float, tried: bool) -> None:
     monkeypatch.setattr(stepping, "EVERY", 0.01)
-    spool, clock, rung = FakeSpool(), SteppedClock(), list[bool]()
+    spool, clock, rung = FakeSpool(), StandingClock(), list[bool]()
     await deferred(spool, START + LONGEST)
     task = await following(spool, clock, rung)
     assert not rung
@@ -60,6 +51,6 @@ async def test_a_step_back_makes_deferred_mail_due(monkeypatch: pytest.MonkeyPat
 async def test_mail_further_ahead_than_any_delay_is_due_at_the_start(ahead: float, tried: bool) -> None:
     spool, rung = FakeSpool(), list[bool]()
     await deferred(spool, START + ahead)
-    task = await following(spool, SteppedClock(), rung)
+    task = await following(spool, StandingClock(), rung)
     task.cancel()
     assert rung == [True] * tried

@@ -28,13 +28,14 @@ IN_DOUBT = lost("lost connection", host="up", in_doubt=True)
 
 
 class StandingClock:
-    """A wall clock that stands until it is moved."""
+    """Time that stands until it is moved; ``set_by`` is how far somebody set the wall clock, the monotonic one not."""
 
     def __init__(self) -> None:
         self.wall = START
+        self.set_by = 0.0
 
     def now(self) -> float:
-        return self.wall
+        return self.wall + self.set_by
 
     def monotonic(self) -> float:
         return self.wall

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -11,10 +12,14 @@ from relay.clock import Clock
 from relay.delivery.begun import before_content
 from relay.mail import Envelope, Message, Recipient
 from relay.spool import Spool
-from relay.upstream import ContentWithheld
+from relay.upstream import ContentWithheld, Upstream
 
 WHERE = "up[192.0.2.1]:25"
 MESSAGE = Message(1 << 30, Envelope("a@x.test", (Recipient(3, "b@y.test"),)), 1, 1000.0)
+
+
+def upstream() -> Upstream:
+    return cast("Upstream", SimpleNamespace(destination=WHERE))
 
 
 class Ticking:
@@ -35,7 +40,7 @@ class Ticking:
 async def asked(not_after: float | None, policy: str) -> Ticking:
     here = Ticking()
     message = replace(MESSAGE, not_after=not_after)
-    ask = before_content(cast("Spool", here), cast("Clock", here), message, WHERE, policy)  # type: ignore[arg-type]
+    ask = before_content(cast("Spool", here), cast("Clock", here), message, upstream(), policy)  # type: ignore[arg-type]
     if ask is not None:
         await ask()
     return here
@@ -43,7 +48,7 @@ async def asked(not_after: float | None, policy: str) -> Ticking:
 
 def test_mail_without_a_deadline_pays_nothing() -> None:
     here = Ticking()
-    assert before_content(cast("Spool", here), cast("Clock", here), MESSAGE, WHERE, "retry") is None
+    assert before_content(cast("Spool", here), cast("Clock", here), MESSAGE, upstream(), "retry") is None
 
 
 @pytest.mark.parametrize("policy", ["retry", "hold"])

@@ -51,11 +51,11 @@ def test_no_more_sources_are_counted_than_there_is_room_for() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.integers(0, 5)), max_size=60))
 def test_a_tally_is_what_a_window_holds(steps: list[tuple[int, int, int]]) -> None:
-    tally, kept = Tally(), deque[tuple[int, tuple[int, int, int]]]()
+    tally, kept = Tally(), deque[tuple[int, tuple[int, int, int, int]]]()
     number = 0
     for later, bounced, deferred in steps:
         number += later
-        counts = (bounced + deferred, bounced, deferred)
+        counts = (bounced + deferred, bounced, deferred, later)
         tally.add(counts, number)
         kept.append((number, counts))
         within = [counts for at, counts in kept if at > number - SLICES]

@@ -357,6 +357,7 @@ async def test_many_recipients_go_in_several_transactions(scene: Build) -> None:
     await settle_down()
     assert {state for state, _ in await here.states(number)} == {"relayed"}
     assert len(here.seen(Removed)) == 1
+    assert isinstance(here.events[-1], Removed), "behind the last part's lines, however many were settled together"
     assert here.engine._window.messages == 0
     assert here.engine._window.octets == 0
 

@@ -68,7 +68,7 @@ def one_by_one(standing: Standing, messages: int) -> float:
         now = max(now, free)
         while True:
             while answers and answers[0] <= now:
-                ledger.answered(1, answers.pop(0))
+                ledger.answered(1, answers.pop(0), standing.latency)
             if ledger.room(now):
                 break
             when = ledger.free_at(now)
@@ -259,3 +259,21 @@ def test_speeds_are_of_unused_limits_and_of_all_together() -> None:
     assert found_speeds(outlook(paused))["hour"] == 600
     both = outlook(standing, upstream("b", limit(300, 3600.0)))
     assert found_speeds(both)["hour"] == 900
+
+
+def test_an_even_pace_is_slower_by_the_time_of_a_reply_as_delivery_is() -> None:
+    standing = upstream("a", limit(20, 1.0), even=True, latency=0.25)
+    found = found_speeds(outlook(standing))
+    assert found["second"] == pytest.approx(20 / 1.25, rel=0.03)
+    assert found["hour"] == pytest.approx(3600 * 20 / 1.25, rel=0.03)
+
+
+def test_nothing_is_faster_than_the_relay_itself() -> None:
+    quick = [upstream(name, busy=0.0001, latency=0.0001) for name in "ab"]
+    for standings, rate in ((quick[:1], 3000), (quick, 3000), ([*quick[:1], upstream("c", limit(10, 1.0))], 3000)):
+        begin = replace(outlook(*standings, strategy="balance"), fastest=3000.0)
+        assert found_speeds(begin)["second"] == pytest.approx(rate, rel=0.01)
+        estimate = rehearsed(begin, Batch(60_000))
+        assert estimate.clears_in == pytest.approx(20.0, rel=0.02)
+    found = rehearsed(replace(outlook(quick[0]), fastest=3000.0), Batch(60_000))
+    assert found.upstreams["a"].binding == ("relay", "the relay itself")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from relay.delivery.permits import Permits, Quotas
 from relay.settings import Limit, Pause, UpstreamSettings
 from relay.spool import QuotaRecord, SpoolFull
+from relay.upstream import ServerLimit
 
 from .scene import CLOSING, IN_DOUBT, LATER, REFUSED, RELAYED, FakeUpstream, Scene, settle_down, with_lifetime
 
@@ -274,3 +277,69 @@ async def test_a_block_asked_for_while_another_write_is_under_way_comes_after_it
     await settle_down()
     assert begun(upstream) == 1
     await here.engine.stop(0.0)
+
+
+DAY = 86400.0
+
+
+def said(count: float, window: float, used: float | None = None) -> ServerLimit:
+    return ServerLimit(count, window, used, 0.0)
+
+
+async def told(here: Limited, settings: UpstreamSettings, *limits: ServerLimit) -> bool:
+    here.engine.lanes[0].permits, is_news = here.quotas.told(settings, limits)
+    here.engine.permits_came()
+    await settle_down()
+    return is_news
+
+
+async def test_what_the_account_may_send_holds_beside_the_configured_limits() -> None:
+    ten = limited(Limit(10, 1.0, "10/second"), Limit(40, DAY, "40/day"))
+    here, upstream = await scene(*ten.limits)
+    assert await told(here, ten, said(14.0, 1.0), said(20.0, DAY, 17.0))
+    assert here.uses() == [("10/second", 0, 10), ("20/day of the account", 17, 3)], "the lower of two binds"
+    for _ in range(5):
+        await here.arrives("b@y.test")
+    assert begun(upstream) == 3
+    for session in list(upstream.working):
+        session.answer(RELAYED)
+    await here.passes(2.0)
+    assert begun(upstream) == 0
+    assert not await told(here, ten, said(14.0, 1.0), said(20.0, DAY, 20.0)), "ours are among those that it counts"
+    assert here.uses()[1] == ("20/day of the account", 20, 0)
+    assert not await told(here, ten, said(14.0, 1.0), said(20.0, DAY, 19.0)), "one of the others' has left"
+    assert here.uses()[1] == ("20/day of the account", 20, 0)
+    assert begun(upstream) == 1
+    assert await told(here, ten, said(5.0, 1.0), said(100.0, DAY, 19.0))
+    assert [text for text, _, _ in here.uses()] == ["5/second of the account", "40/day"]
+
+
+async def test_an_account_that_others_used_up_is_looked_at_again() -> None:
+    here, upstream = await scene()
+    none = limited()
+    assert here.engine.lanes[0].permits is None
+    assert await told(here, none, said(200.0, DAY, 200.0), said(7e6, 31 * DAY, 7e6))
+    await here.arrives("b@y.test")
+    assert upstream.connects == 0
+    await here.passes(599.0)
+    assert upstream.connects == 0
+    await here.passes(2.0)
+    assert upstream.connects == 1, "it tells how much is used before anything is sent"
+
+
+async def test_a_reload_forgets_the_account_until_it_is_heard_of_again() -> None:
+    five = limited(Limit(5, 1.0, "5/second"))
+    here, _ = await scene(*five.limits)
+    await told(here, five, said(2.0, 1.0))
+    assert here.uses() == [("2/second of the account", 0, 2)]
+    here.quotas.of(five)
+    assert here.uses() == [("5/second", 0, 5)]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(14.7, "14/second"), (1.0, "1/second"), (0.5, "1/2s"), (0.0, "1/second"), (1e-9, "1/day")]
+)
+async def test_limits_of_accounts_are_spelled_as_ours(count: float, text: str) -> None:
+    here, _ = await scene()
+    await told(here, limited(), said(count, 1.0))
+    assert [each for each, _, _ in here.uses()] == [f"{text} of the account"]

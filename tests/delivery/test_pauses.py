@@ -8,6 +8,7 @@ import pytest
 
 from relay.daemon.desk import Desk
 from relay.delivery.lane import Lane, LaneLimits
+from relay.delivery.regulator import UNTRIED
 from relay.events import Attempted, Notice
 from relay.outcome import Command, Outcome, Reply, Trouble, classify, unavailable
 from tests.delivery.scene import BROKEN, LATER, REFUSED, RELAYED, FakeUpstream, Scene, settle_down
@@ -24,6 +25,12 @@ def texts(scene: Scene) -> list[str]:
 
 def state(lane: Lane) -> str:
     return lane.state
+
+
+def no_longer_new(lane: Lane) -> None:
+    """It may have as many connections as there is work for."""
+    for _ in range(UNTRIED):
+        lane.regulator.took(1, 0.0)
 
 
 async def after_the_pause(scene: Scene, lane: Lane) -> None:
@@ -154,6 +161,7 @@ async def test_until_one_login_succeeded_there_is_one_at_a_time() -> None:
     up = FakeUpstream("up")
     scene = Scene()
     lane = Lane(up, LaneLimits(10, 100, authenticates=True), scene.engine, lambda: 0.5)
+    no_longer_new(lane)
     scene.engine.route([lane])
     up.refuses = WRONG
     for n in range(20):
@@ -171,6 +179,7 @@ async def test_a_password_that_is_changed_meanwhile_costs_three_logins_and_no_mo
     up = FakeUpstream("up")
     scene = Scene()
     lane = Lane(up, LaneLimits(10, 100, authenticates=True), scene.engine, lambda: 0.5)
+    no_longer_new(lane)
     scene.engine.route([lane])
     await scene.arrives("0@y.test")
     assert up.connects == 1

@@ -10,17 +10,17 @@ from relay.delivery.learning import Refusal
 from relay.delivery.regulator import Regulator, rate_text
 from relay.lessons import LearnedRecord
 from relay.outcome import Command, Reply, Trouble, classify
+from relay.settings import Limit
 
 TOO_FAST = classify(Reply(454, "Throttling failure", "4.7.0"), Command.MAIL, host="ses")
 TOO_MANY = replace(TOO_FAST, trouble=Trouble.CONNECTIONS)
 SINCE = 1_800_000_000.0
+FIFTY = (Limit(50, 1.0, "50/second"),)
 
 
-def regulator(kept: LearnedRecord | None = None, fastest: float | None = 50.0) -> tuple[Regulator, list[LearnedRecord]]:
+def regulator(kept: LearnedRecord | None = None, *limits: Limit) -> tuple[Regulator, list[LearnedRecord]]:
     records: list[LearnedRecord] = []
-    found = Regulator(
-        "ses", configured="50/second", fastest=fastest, kept=kept, keep=records.append, wall=lambda: SINCE, now=100.0
-    )
+    found = Regulator("ses", limits=limits or FIFTY, kept=kept, keep=records.append, wall=lambda: SINCE, now=100.0)
     return found, records
 
 
@@ -43,8 +43,16 @@ def test_it_is_said_in_words_and_kept() -> None:
 
 def test_a_configured_limit_that_is_no_faster_ends_it() -> None:
     kept = LearnedRecord("ses", 14.0, 8.0, SINCE, "454")
-    assert regulator(kept, fastest=10.0)[0].learned is None
-    assert regulator(kept, fastest=None)[0].learned is not None
+    assert regulator(kept, Limit(600, 60.0, "600/minute"))[0].learned is None
+    assert regulator(kept, Limit(600, 3600.0, "600/hour"))[0].learned is not None, "a quota is no rate"
+
+
+def test_an_account_that_is_no_faster_ends_it_too() -> None:
+    taught, _ = regulator(LearnedRecord("ses", 14.0, 8.0, SINCE, "454"))
+    assert taught.learned is not None
+    taught.bounded([Limit(10, 1.0, "10/second of the account")])
+    assert taught.permits(None) is None
+    assert taught.learned is None
 
 
 def test_connections_are_kept_too_and_forgotten_at_the_maximum() -> None:
@@ -64,3 +72,13 @@ def test_connections_are_kept_too_and_forgotten_at_the_maximum() -> None:
 @pytest.mark.parametrize(("rate", "text"), [(14.0, "14/s"), (0.5, "30/min"), (0.01, "36/h"), (2345.6, "2346/s")])
 def test_rates_are_said_as_people_say_them(rate: float, text: str) -> None:
     assert rate_text(rate) == text
+
+
+def test_an_upstream_that_is_new_to_us_has_few_connections() -> None:
+    """All that is under way is refused where it turns out to have been too fast."""
+    new, _ = regulator()
+    assert [new.openable(present) for present in (0, 1, 3, 5)] == [3, 2, 0, 0]
+    for _ in range(16):
+        assert new.openable(3) == 0
+        new.took(1, 100.0)
+    assert new.openable(3) >= 1000

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from relay.delivery.backoff import Circuit
-from relay.delivery.pool import Place, PoolView, place, to_open
+from relay.delivery.pool import Place, place, to_open
 from relay.delivery.schedule import Plan, plan
 
 UP, LATER, DUE = Circuit(), Circuit(1, 110.0), Circuit(1, 90.0)
@@ -28,29 +28,32 @@ def test_the_first_that_is_not_down(route: list[Circuit], planned: Plan) -> None
     assert plan(route, 100.0) == planned
 
 
-def view(idle: int = 0, chainable: int = 0, opened: int = 0, connecting: int = 0) -> PoolView:
-    return PoolView(idle, chainable, opened, connecting, 10)
-
-
 def test_idle_before_chained_before_nowhere() -> None:
-    assert place(view(idle=1, chainable=1)) is Place.IDLE
-    assert place(view(chainable=1)) is Place.CHAINED
-    assert place(view()) is Place.NOWHERE
+    assert place(1, 1) is Place.IDLE
+    assert place(0, 1) is Place.CHAINED
+    assert place(0, 0) is Place.NOWHERE
+
+
+def test_what_is_reserved_is_left_to_others() -> None:
+    assert place(1, 1, spare=1) is Place.IDLE
+    assert place(1, 1, spare=0) is Place.CHAINED
+    assert place(1, 0, spare=0) is Place.NOWHERE
+    assert place(1, 1, spare=-1) is Place.NOWHERE
 
 
 @pytest.mark.parametrize(
-    ("pool", "demand", "more"),
+    ("room", "connecting", "demand", "more"),
     [
-        (view(), 1, 1),
-        (view(), 100, 10),
-        (view(connecting=1), 1, 0),
-        (view(opened=8, connecting=1), 100, 1),
-        (view(opened=10), 100, 0),
-        (view(opened=12), 100, 0),
+        (10, 0, 1, 1),
+        (10, 0, 100, 10),
+        (9, 1, 1, 0),
+        (1, 1, 100, 1),
+        (0, 0, 100, 0),
+        (-2, 0, 100, 0),
     ],
 )
-def test_sessions_are_opened_as_demand_asks(pool: PoolView, demand: int, more: int) -> None:
-    assert to_open(pool, demand) == more
+def test_sessions_are_opened_as_demand_asks(room: int, connecting: int, demand: int, more: int) -> None:
+    assert to_open(room, connecting, demand) == more
 
 
 def test_an_upstream_at_its_limit_is_passed_over_and_waited_for() -> None:

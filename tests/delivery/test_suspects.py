@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from relay.delivery.flightrecorder import FlightRecorder
-from relay.delivery.suspects import ALONE, MOST, Suspects
+from relay.delivery.items import Item
+from relay.delivery.suspects import ALONE, MOST, Suspects, hold_convicted
+from relay.events import Event
+from relay.mail import Envelope, Message, Recipient
+from relay.spool import Arrival, Claimed
+from tests.delivery.scene import START
+from tests.fake_spool import FakeSpool
 
 BOOT = "12345678-1234-1234-1234-123456789abc"
 
@@ -91,6 +97,54 @@ def test_a_power_cut_and_a_clean_end_count_against_nobody(tmp_path: Path) -> Non
     suspects.close()
     suspects.close()
     assert len(life(tmp_path)) == 0
+
+
+def test_what_is_over_leaves_its_record_to_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suspects = life(tmp_path)
+    written: list[int] = []
+    pwrite = os.pwrite
+
+    def count(descriptor: int, octets: bytes, offset: int) -> int:
+        written.append(offset)
+        return pwrite(descriptor, octets, offset)
+
+    monkeypatch.setattr(os, "pwrite", count)
+    for number in range(1, 11):
+        suspects.begun(number, 0.0)
+        suspects.recorded(number, over=True)
+    assert len(written) == 10
+    assert len(set(written)) == 1, "one place for all"
+    found = life(tmp_path)
+    assert found.numbers == (10,)
+    found.keep(())
+    assert (len(found), len(life(tmp_path))) == (0, 0)
+    suspects = life(tmp_path)
+    suspects.begun(11, 0.0)
+    suspects.recorded(11, over=True)
+    suspects.close()
+    assert len(life(tmp_path)) == 0
+
+
+async def test_what_was_done_with_at_the_crash_is_no_suspect(tmp_path: Path) -> None:
+    for died in range(MOST):
+        suspects = life(tmp_path)
+        for number in (7, 8):
+            if died == 0 or number in suspects.numbers:
+                suspects.begun(number, 0.0)
+    suspects = life(tmp_path)
+    assert suspects.convicted == (7, 8)
+    spool = FakeSpool()
+    recipients = (Recipient(0, "b@y.test"),)
+    message = Message(8, Envelope("a@x.test", recipients), 3, START)
+    await spool.accept(Arrival(message, b"x\r\n"))
+    events: list[Event] = []
+    held = await hold_convicted(suspects, spool, leased, events.append, START)
+    assert [each.item.number for each in held] == [8]
+    assert suspects.numbers == (8,)
+
+
+def leased(claimed: Claimed) -> Item:
+    return Item(claimed.message, claimed.nrcpt, claimed.content, claimed.parts, 0.0, 0.0, 1)
 
 
 def test_more_than_fit_are_relayed_all_the_same(tmp_path: Path) -> None:

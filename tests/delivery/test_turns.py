@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,6 +104,12 @@ def test_bulk_has_its_share_beside_normal_mail_and_no_more() -> None:
         queue.append(Item(2 * RANK, n))
     first = [queue.pop().turn >> 32 for _ in range(100)]
     assert first.count(2) == 100 // (NORMAL_PER_BULK + 1)
+    for _ in range(NORMAL_PER_BULK - 1):
+        assert queue.pop().turn == RANK
+    for _ in range(100):
+        item = queue.pop()
+        assert item.turn == RANK, "what is only looked at is not bulk's gain"
+        queue.put_back(item)
     while queue:
         queue.pop()
     queue.append(Item(2 * RANK))
@@ -161,6 +168,41 @@ def test_a_way_that_is_down_leaves_room_to_the_others_however_many_sources_it_ha
     assert window.reserve(1, other)
     window.free(1, other)
     assert shares(window, [RANK, RANK + 500, other], 500).keys() == {other}
+
+
+@pytest.mark.parametrize("rank", [0, RANK, 2 * RANK])
+def test_many_ways_that_are_down_leave_each_other_and_the_next_one_room_to_go_on_by(rank: int) -> None:
+    window = Window()
+    ways = [rank | way << WAY_SHIFT for way in range(21)]
+    for turn in ways[:20]:
+        while window.reserve(1000, turn):
+            pass
+    assert window.messages > 0.8 * window.max_messages
+    *down, other = ways
+    assert all(window.held[turn][0] >= 60 for turn in down)
+    assert window.wants(other) >= 60
+    assert shares(window, [*down, other], 500) == {other: 60}
+    for _ in range(60):
+        assert window.reserve(1000, other)
+    for _ in range(40):
+        window.free(1000, other)
+    assert shares(window, [*down, other], 500) == {other: 40}, "it goes on"
+    while window.reserve(1000, other):
+        pass
+    assert window.messages <= window.max_messages * 9 // 8
+    ordinary = RANK | 30 << WAY_SHIFT
+    assert window.reserve(1000, ordinary), "whatever else waits"
+
+
+def test_urgent_mail_for_what_is_down_leaves_others_room() -> None:
+    window = Window(300, 10**9)
+    for source in range(400):
+        for _ in range(300):
+            window.reserve(1, source)
+    assert window.messages == 200
+    assert window.wants(0) == 0
+    assert window.reserve(1, 1 << WAY_SHIFT), "urgent mail of another way"
+    assert window.reserve(1, RANK), "and what is not urgent of that very way"
 
 
 def test_a_lone_source_fills_its_share_and_is_refilled_by_the_quarter() -> None:

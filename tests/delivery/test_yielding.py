@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.delivery.yielding import (
+    AT_ONCE,
     BURST,
     LISTENED,
     OCTETS,
@@ -34,7 +35,7 @@ def begun_in(load: list[int], held: int) -> list[int]:
     began = []
     for step, taken in enumerate(load):
         now = 1000 + step * TICK
-        yielding.heard(now)
+        yielding.heard(now, held)
         for _ in range(taken):
             yielding.took(now, held)
         count = 0
@@ -47,14 +48,21 @@ def begun_in(load: list[int], held: int) -> list[int]:
 
 @given(loads)
 def test_delivery_gets_its_part_and_no_more(load: list[int]) -> None:
-    began = sum(begun_in(load, 0))
+    began = sum(begun_in(load, AT_ONCE))
     patient = 1 + len(load) * TICK / PATIENCE
     assert began <= sum(load) / PER_SLICE + patient * SLICE
+    assert sum(begun_in(load, 0)) <= began + AT_ONCE
+
+
+def test_a_burst_begins_at_once_unless_much_is_waiting_already() -> None:
+    assert begun_in([1], 0) == [AT_ONCE]
+    assert begun_in([1], AT_ONCE - 7) == [7]
+    assert begun_in([1], AT_ONCE) == [0]
 
 
 @given(loads)
 def test_delivery_never_starves(load: list[int]) -> None:
-    began = begun_in(load, 0)
+    began = begun_in(load, AT_ONCE)
     most = round(PATIENCE / TICK) + 1
     for start in range(len(began) - most):
         assert sum(began[start : start + most]) > 0
@@ -69,7 +77,7 @@ def test_once_a_burst_stands_in_memory_delivery_keeps_pace(load: list[int]) -> N
 def test_a_quiet_door_holds_nothing_up(load: list[int], asks: int) -> None:
     yielding = Yielding()
     for step in range(len(load)):
-        yielding.heard(1000 + step * TICK)
+        yielding.heard(1000 + step * TICK, AT_ONCE)
         yielding.wait(1000 + step * TICK)
     now = 1000 + len(load) * TICK
     waited = 0.0
@@ -85,11 +93,11 @@ def test_a_quiet_door_holds_nothing_up(load: list[int], asks: int) -> None:
 
 def test_silence_must_be_heard_twice() -> None:
     yielding = Yielding()
-    yielding.heard(10.0)
+    yielding.heard(10.0, AT_ONCE)
     yielding.wait(10.0)
     # The process had no processor for a while: what clients said may not have been read.
     assert yielding.wait(10.04) == pytest.approx(LISTENED)
-    yielding.heard(10.0405)
+    yielding.heard(10.0405, AT_ONCE)
     assert yielding.wait(10.041) > 0
 
 
@@ -99,7 +107,7 @@ def test_a_door_that_nobody_came_to_is_quiet() -> None:
 
 def test_a_large_message_takes_more_of_a_slice() -> None:
     yielding = Yielding()
-    yielding.heard(10.0)
+    yielding.heard(10.0, AT_ONCE)
     for _ in range(SLICE * PER_SLICE):
         yielding.took(10.0, 0)
     assert not yielding.wait(10.0)
@@ -109,7 +117,7 @@ def test_a_large_message_takes_more_of_a_slice() -> None:
 
 def visit(yielding: Yielding, at: float) -> float:
     """A client comes and goes; when the door is quiet."""
-    yielding.heard(at)
+    yielding.heard(at, AT_ONCE)
     now = at
     while not yielding.is_quiet(now):
         now += TICK
@@ -153,6 +161,6 @@ def test_a_burst_with_gaps_is_no_visitor() -> None:
 def test_a_commit_that_is_near_is_known() -> None:
     yielding = Yielding()
     assert not yielding.is_busy(9.0)
-    yielding.heard(10.0)
+    yielding.heard(10.0, AT_ONCE)
     assert yielding.is_busy(10.0 + QUIET / 2)
     assert not yielding.is_busy(10.0 + QUIET * 2)

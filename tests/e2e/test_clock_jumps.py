@@ -21,8 +21,9 @@ LATER = say("451 4.3.0 not now")
         ("@2028-06-01 12:00:00", "@2028-06-01 13:00:00"),
         ("@2028-06-01 12:00:00", "@2028-06-01 11:00:00"),
         ("@2028-06-01 12:00:00", "@2027-06-01 12:00:00"),
+        ("@2028-06-01 12:00:00", "@2034-06-01 12:00:00"),
     ],
-    ids=["an-hour-ahead", "an-hour-back", "a-year-back"],
+    ids=["an-hour-ahead", "an-hour-back", "a-year-back", "six-years-ahead"],
 )
 async def test_deferred_mail_goes_on(tmp_path: Path, first: str, then: str) -> None:
     stamp = tmp_path / "faketime"

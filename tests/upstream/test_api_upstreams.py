@@ -16,7 +16,7 @@ from relay.clock import SystemClock
 from relay.mail import Body, Envelope, Message, Recipient
 from relay.outcome import Outcome, Scope, Trouble, Verdict
 from relay.settings import Secret, UpstreamSettings
-from relay.upstream import ContentWithheld, DeliveryRequest, Finished, UpstreamUnavailable
+from relay.upstream import ContentWithheld, DeliveryRequest, Finished, ServerLimit, Told, UpstreamUnavailable
 from relay.upstream.connecting import Connector
 from relay.upstream.http.upstream import ApiUpstream
 from relay.upstream.names import Names, NoSuchHost
@@ -49,7 +49,13 @@ async def _nowhere(name: str, _record: object) -> Any:
     raise NoSuchHost(name)
 
 
-def upstream(kind: str, port: int, *, scheme: str = "http", host: str = "127.0.0.1", **settings: Any) -> ApiUpstream:
+def unheard(limits: Sequence[ServerLimit]) -> None:
+    """Nobody asks."""
+
+
+def upstream(
+    kind: str, port: int, *, scheme: str = "http", host: str = "127.0.0.1", told: Told = unheard, **settings: Any
+) -> ApiUpstream:
     keys: dict[str, Any] = {"api_key": Secret(API_KEY)}
     if kind == "ses":
         keys = {"region": REGION, "access_key_id": Secret(KEY_ID), "secret_access_key": Secret(SECRET)}
@@ -58,7 +64,8 @@ def upstream(kind: str, port: int, *, scheme: str = "http", host: str = "127.0.0
     names = Names(_nowhere, Watched((), lambda: {HOST: ("127.0.0.1",)}), clock.monotonic)
     connector = Connector(names, clock.monotonic, lambda: 0.5)
     read = UpstreamSettings("api", **given)
-    return ApiUpstream(read, SesApi(read, clock) if kind == "ses" else SparkPostApi(read, clock), connector)
+    api = SesApi(read, clock, told) if kind == "ses" else SparkPostApi(read, clock, told)
+    return ApiUpstream(read, api, connector)
 
 
 def message(*recipients: str, sender: str = "a@x.test", size: int = len(CONTENT), **envelope: Any) -> Message:
@@ -502,10 +509,11 @@ async def test_the_accounts_limits_are_read_once_in_a_while(
     kind: str, account: Answer, limits: list[tuple[float, float, float | None]]
 ) -> None:
     with KINDS[kind](account=account) as peer:
-        door = upstream(kind, peer.port)
+        heard: list[ServerLimit] = []
+        door = upstream(kind, peer.port, told=heard.extend)
         await relay_one(door)
         await relay_one(door)
-    assert [(each.count, each.window, each.used) for each in door.server_limits] == limits
+    assert [(each.count, each.window, each.used) for each in heard] == limits
     assert len(peer.asked) - len(peer.posts) == 1
 
 

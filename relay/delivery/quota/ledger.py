@@ -192,6 +192,16 @@ class Ledger:
         for seconds, window in self._windows.items():
             self._changed[seconds].add(window.add(units, now))
 
+    def used_here(self, seconds: float, now: float) -> int:
+        """What was answered within the window of a limit of so many seconds, by ourselves."""
+        window = self._windows[seconds]
+        window.forget(now)
+        return window.used - window.elsewhere
+
+    def used_elsewhere(self, seconds: float, units: int, until: float) -> None:
+        """Others have used ``units`` of the limit with that window, as far as is known ``until`` then."""
+        self._windows[seconds].heard(units, until)
+
     def given_back(self, units: int) -> None:
         """A transaction ended before any content was sent: as if it had not started."""
         self.in_flight -= units
@@ -258,11 +268,27 @@ class Ledger:
             free = self._free_at(window, now, urgent=True)
             yield Use(limit, used, max(0, limit.count - used), None if free is None else max(now, free))
 
+    def share_left(self, now: float, rates: float) -> float:
+        """The least share that is left of a window longer than ``rates`` seconds, or of any where none is: 1.0 where
+        nothing is used.
+        """
+        windows = [window for window in self._counted if window.seconds > rates] or self._counted
+        least = 1.0
+        for window in windows:
+            window.forget(now)
+            least = min(least, 1.0 - (window.used + self.in_flight) / window.count)
+        return max(0.0, least)
+
     # -- what a rehearsal asks --------------------------------------------------------------------------------------
     @property
     def terms(self) -> tuple[tuple[Limit, ...], bool, Pause | None, float]:
         """What it holds to: limits, even, pause, reserve."""
         return self._limits, self._even, self._pause, self._reserve
+
+    def interval(self, limit: Limit, took: float) -> float:
+        """Seconds from one start to the next where it is even; replies take ``took`` where none came yet."""
+        pace = self._pace if self._pace.mean is not None else Pace(took)
+        return pace.interval(limit.window, share(limit.count, self._reserve))
 
     @property
     def until_pause(self) -> float:
@@ -294,6 +320,8 @@ class Ledger:
                 twin.slot = window.slot
                 for number, used in window:
                     twin.add(used, (number + 0.5) * window.grain)
+                # Nobody will hear more of it there: it is as if they went on like this.
+                twin.heard(window.elsewhere, window.elsewhere_until + window.seconds)
         return other
 
     # -- inside -----------------------------------------------------------------------------------------------------

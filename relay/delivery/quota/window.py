@@ -16,13 +16,17 @@ class Window:
     window back: the receiver's clock may run slower than ours by a thousandth.
     """
 
-    __slots__ = ("_uses", "count", "grain", "seconds", "slot", "used")
+    __slots__ = ("_uses", "count", "elsewhere", "elsewhere_until", "grain", "seconds", "slot", "used")
 
     def __init__(self, count: int, seconds: float) -> None:
         self.count = count
         self.seconds = seconds
         self.grain = seconds / GRAINS
         self.used = 0
+        self.elsewhere = 0
+        """What of ``used`` others have used, as was heard; nobody knows when it leaves."""
+        self.elsewhere_until = -math.inf
+        """When that is no longer believed."""
         self.slot = -math.inf
         """When the next one may start where they are spread evenly."""
         self._uses: deque[list[int]] = deque()  # number of the bucket, what was used in it
@@ -52,19 +56,33 @@ class Window:
         self.used += count
         return number
 
+    def heard(self, elsewhere: int, until: float) -> None:
+        """Others have used so many of it, as far as is known ``until`` then."""
+        self.used += elsewhere - self.elsewhere
+        self.elsewhere, self.elsewhere_until = elsewhere, until
+
     def forget(self, now: float) -> None:
         """Let go what has left the window."""
         uses = self._uses
         while uses and self._leaves(uses[0][0]) <= now:
             self.used -= uses.popleft()[1]
+        if self.elsewhere and self.elsewhere_until <= now:
+            self.heard(0, -math.inf)
 
     def left_at(self, units: int) -> float | None:
         """When ``units`` of what is used will have left; None where it isn't as much."""
+        elsewhere = self.elsewhere
         for number, used in self._uses:
+            leaves = self._leaves(number)
+            if elsewhere and self.elsewhere_until <= leaves:
+                units -= elsewhere
+                elsewhere = 0
+                if units <= 0:
+                    return self.elsewhere_until
             units -= used
             if units <= 0:
-                return self._leaves(number)
-        return None
+                return leaves
+        return self.elsewhere_until if units <= elsewhere else None
 
     def use_at(self, number: int) -> int:
         """What is used in one bucket."""

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from relay.outcome import Outcome, Scope, Verdict, lost
 from relay.smtp.capabilities import Capabilities, cannot_take
-from relay.upstream import ContentWithheld, DeliveryRequest, Finished, ServerLimit, SessionObserver
+from relay.upstream import ContentWithheld, DeliveryRequest, Finished, SessionObserver
 from relay.upstream.http.connection import Broken, HttpConnection
 from relay.upstream.http.request import HttpRequest, HttpResponse, Origin
 
@@ -40,11 +40,6 @@ class Api(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What it takes; a limit of 0 is none."""
-        ...
-
-    @property
-    def server_limits(self) -> tuple[ServerLimit, ...]:
-        """What the provider last said that the account may send; empty where it did not."""
         ...
 
     async def prepare(self, connection: HttpConnection, host: str) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from relay.outcome import unavailable
 from relay.settings import UpstreamSettings
-from relay.upstream import ServerLimit, SessionObserver, UpstreamUnavailable
+from relay.upstream import SessionObserver, UpstreamUnavailable
 from relay.upstream.connecting import Connector
 from relay.upstream.http.connection import HttpConnection, open_connection
 from relay.upstream.http.session import Api, ApiSession, Endurance
@@ -42,11 +42,6 @@ class ApiUpstream:
     def destination(self) -> str:
         """``name[host]:port``."""
         return f"{self._settings.name}[{self._api.origin.host}]:{self._api.origin.port}"
-
-    @property
-    def server_limits(self) -> tuple[ServerLimit, ...]:
-        """What the provider last said that the account may send."""
-        return self._api.server_limits
 
     async def connect(self, observer: SessionObserver) -> ApiSession:
         """Open a connection; raises :class:`UpstreamUnavailable` with what was in the way."""

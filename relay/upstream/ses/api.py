@@ -10,7 +10,7 @@ from relay.clock import Clock
 from relay.outcome import Outcome, Scope, Trouble, unavailable
 from relay.settings import UpstreamSettings
 from relay.smtp.capabilities import Capabilities
-from relay.upstream import DeliveryRequest, ServerLimit, UpstreamUnavailable
+from relay.upstream import DeliveryRequest, Told, UpstreamUnavailable
 from relay.upstream.http.body import Base64Text, body_of
 from relay.upstream.http.connection import Broken, HttpConnection
 from relay.upstream.http.request import HttpRequest, HttpResponse, Origin, origin_of, refusal
@@ -26,14 +26,14 @@ ONE_BY_ONE_FOR: Final = 600.0
 
 
 class SesApi:
-    """``kind = "ses"``."""
+    """``kind = "ses"``; ``told`` hears what the account may send."""
 
-    def __init__(self, settings: UpstreamSettings, clock: Clock) -> None:
+    def __init__(self, settings: UpstreamSettings, clock: Clock, told: Told) -> None:
         keys = None
         if settings.access_key_id is not None and settings.secret_access_key is not None:
             keys = settings.access_key_id, settings.secret_access_key
         self.origin: Origin = origin_of(settings.endpoint or endpoint(settings.region))
-        self.server_limits: tuple[ServerLimit, ...] = ()
+        self._told = told
         self._signer = Signer(settings.region, keys, clock.monotonic)
         self._configuration_set = settings.configuration_set
         self._timeout = settings.connect_timeout
@@ -95,7 +95,7 @@ class SesApi:
     def _learn(self, response: HttpResponse, host: str) -> None:
         account = response.json()
         if response.status == 200:
-            self.server_limits = limits_of(account, self._clock.now())
+            self._told(limits_of(account, self._clock.now()))
             if not may_send(account):
                 self._account_at = float("-inf")
                 what = f"host {host} said: the account's ability to send email is paused or ended"

@@ -11,7 +11,7 @@ from relay.clock import Clock
 from relay.outcome import Outcome, Scope, Verdict, lost, unavailable
 from relay.settings import Secret, UpstreamSettings
 from relay.smtp.capabilities import Capabilities
-from relay.upstream import DeliveryRequest, ServerLimit, UpstreamUnavailable
+from relay.upstream import DeliveryRequest, Told, UpstreamUnavailable
 from relay.upstream.http.body import JsonText, NotText, body_of
 from relay.upstream.http.connection import Broken, HttpConnection
 from relay.upstream.http.request import HttpRequest, HttpResponse, Origin, origin_of, refusal
@@ -26,11 +26,11 @@ ONE_BY_ONE_FOR: Final = 600.0
 
 
 class SparkPostApi:
-    """``kind = "sparkpost"``."""
+    """``kind = "sparkpost"``; ``told`` hears what the account may send."""
 
-    def __init__(self, settings: UpstreamSettings, clock: Clock) -> None:
+    def __init__(self, settings: UpstreamSettings, clock: Clock, told: Told) -> None:
         self.origin: Origin = origin_of(settings.endpoint or ENDPOINT)
-        self.server_limits: tuple[ServerLimit, ...] = ()
+        self._told = told
         self._key = settings.api_key or Secret("")
         self._around = partial(
             around, options=dict(settings.options), with_return_path=settings.return_path == "sender"
@@ -60,7 +60,7 @@ class SparkPostApi:
             self._account_at = float("-inf")
             raise UpstreamUnavailable(unavailable(f"{error.what} with {host}", "4.4.2")) from None
         if response.status == 200:
-            self.server_limits = limits_of(response.json(), self._clock.now())
+            self._told(limits_of(response.json(), self._clock.now()))
         elif response.status == 401:  # 403: a key may be for transmissions alone; then the mail itself tells
             self._account_at = float("-inf")
             raise UpstreamUnavailable(refused(response, host))

@@ -305,6 +305,36 @@ def test_an_even_pace_spreads_and_makes_up_for_late_timers() -> None:
     assert ledger.free_at(102.5) == pytest.approx(103.4025, abs=0.001)
 
 
+def test_what_others_use_counts_until_it_is_no_longer_believed() -> None:
+    ledger = granted([Limit(10, 100.0, "10/100s")])
+    spend(ledger, 3, 0.0)
+    assert ledger.used_here(100.0, 1.0) == 3
+    ledger.used_elsewhere(100.0, 6, until=60.0)
+    assert ledger.used_here(100.0, 1.0) == 3
+    assert ledger.room(1.0) == 1
+    spend(ledger, 1, 1.0)
+    assert ledger.room(59.9) == 0
+    assert ledger.free_at(2.0) == 60.0
+    assert [(use.used, use.left) for use in ledger.uses(2.0)] == [(10, 0)]
+    assert ledger.copy().room(61.0) == 0, "nobody hears more of it in a rehearsal"
+    assert ledger.room(60.0) == 6
+    spend(ledger, 6, 60.0)
+    assert ledger.free_at(61.0) == pytest.approx(100.15, abs=0.1), "the first ones of our own"
+    ledger.used_elsewhere(100.0, 2, until=1000.0)
+    ledger.used_elsewhere(100.0, 1, until=1000.0)
+    assert ledger.room(61.0) == 0
+    assert ledger.room(101.0) == 2, "of ten, seven of ours and the other one are left in the window"
+
+
+def test_all_used_by_others_is_free_again_with_the_next_news() -> None:
+    ledger = granted([Limit(10, 100.0, "10/100s")])
+    ledger.used_elsewhere(100.0, 10, until=50.0)
+    assert ledger.free_at(1.0) == 50.0
+    spend(ledger, 0, 1.0)
+    ledger.used_elsewhere(100.0, 0, until=-1.0)
+    assert ledger.room(1.0) == 10
+
+
 def test_a_share_is_kept_for_urgent_mail() -> None:
     ledger = granted([Limit(10, 10.0, "10/10s")], reserve=0.25)
     assert (ledger.room(100.0), ledger.room(100.0, urgent=True)) == (8, 10)
