@@ -143,6 +143,35 @@ def test_aliases_from_file_and_environment(tmp_path: Path) -> None:
     assert read(tmp_path, text, whole).rewrite.aliases == (("cron", "cron@example.com"),)
 
 
+def test_suppression_is_on_where_its_table_stands(tmp_path: Path) -> None:
+    assert read(tmp_path, UPSTREAM).suppression is None
+    assert read(tmp_path, UPSTREAM + "[suppression]\n").suppression == SuppressionSettings()
+    for_ever = read(tmp_path, UPSTREAM, {"RELAY__SUPPRESSION__TTL": "off"}).suppression
+    assert for_ever == SuppressionSettings(ttl=None)
+
+
+def test_webhooks_and_senders(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("geheim\n")
+    (tmp_path / "token").chmod(0o600)
+    text = (
+        UPSTREAM
+        + 'sender_rewrite = { "root@host.local" = "ops@example.com", "*@host.local" = "app@example.com" }\n'
+        + '[feedback.ses]\ntopics = ["arn:aws:sns:eu-west-1:123456789012:mail"]\n'
+        + '[feedback.sp]\nkind = "sparkpost"\ntoken_file = "token"\nupstream = "main"\n'
+    )
+    settings = read(tmp_path, text)
+    assert settings.upstreams[0].sender_rewrite == (
+        ("root@host.local", "ops@example.com"),
+        ("*@host.local", "app@example.com"),
+    )
+    assert settings.feedback == (
+        FeedbackSettings("ses", topics=("arn:aws:sns:eu-west-1:123456789012:mail",)),
+        FeedbackSettings("sp", "sparkpost", "main", token=Secret("geheim")),
+    )
+    assert "geheim" not in repr(settings)
+    assert read(tmp_path, UPSTREAM + "sender_rewrite = {}\n").upstreams[0].sender_rewrite == ()
+
+
 def test_upstreams_of_apis_and_tokens(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("geheim\n")
     (tmp_path / "key").chmod(0o600)

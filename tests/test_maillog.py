@@ -273,6 +273,13 @@ def test_a_file_that_cannot_be_opened_is_an_error_at_once(tmp_path: Path) -> Non
         MailLog(LogSettings(target=str(tmp_path / "none" / "mail.log")), "relay")
 
 
+@pytest.mark.timeout(20)
+def test_a_fifo_that_nobody_reads_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="No such device"):
+        MailLog(LogSettings(target=str(tmp_path / "fifo")), "relay.test")
+
+
 def test_reopen_splits_the_log_where_it_was_asked_to(log: MailLog, target: Path) -> None:
     log.emit(Removed(AT, "A1"))
     while not target.read_text():

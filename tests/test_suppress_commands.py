@@ -178,7 +178,9 @@ def test_what_is_no_list_is_told(run: Run, tmp_path: Path) -> None:
     bad.write_text("name,age\nx,3\n")
     result = run("suppress", "import", str(bad))
     assert (result.exit_code, "no column named" in result.output) == (1, True)
-    assert run("suppress", "import", "-", input="not an address\n").exit_code == 2
+    result = run("suppress", "import", "-", input="not an address\na@x.test\nnobody\n")
+    assert (result.exit_code, result.stdout) == (0, "1 suppressed, 1 of them new\n")
+    assert "2 left out as no address, the first: not an address" in result.stderr
 
 
 def test_without_the_table_it_is_said_that_the_list_is_not_used(run: Run, tmp_path: Path) -> None:

@@ -78,13 +78,29 @@ def add(context: click.Context, *, addresses: tuple[str, ...], ttl: float | None
 @json_option
 @click.pass_context
 def import_(context: click.Context, *, file: Any, ttl: float | None, as_json: bool) -> None:
-    """Take a list over: one address a line, CSV with a column "email", or what SES gives out. "-" is standard input."""
+    """Take a list over: one address a line, CSV with a column "email", or what SES gives out. "-" is standard input.
+
+    What is no address is left out, and told on standard error.
+    """
+    from relay.cli.text import shown
+    from relay.control.suppressing import is_address
     from relay.feedback.lists import NoList, read_list
 
+    odd: list[str] = []
+
+    def addresses() -> Iterator[Listed]:
+        for each in read_list(file.read()):
+            if is_address(each.address):
+                yield each
+            else:
+                odd.append(each.address)
+
     try:
-        _suppress(context, read_list(file.read()), ttl, as_json=as_json)
+        _suppress(context, addresses(), ttl, as_json=as_json)
     except NoList as error:
         fail(f"{file.name}: {error}", 1)
+    if odd:
+        click.echo(f"relay: {len(odd)} left out as no address, the first: {shown(odd[0])}", err=True)
 
 
 @suppress.command(context_settings=CONTEXT)

@@ -10,6 +10,7 @@ from relay.clock import Clock
 from relay.control.errors import Exit, Refused
 from relay.control.records import Record, iso
 from relay.feedback import Feedback, Said
+from relay.mail import has_domain
 from relay.outcome import Reply
 from relay.smtp.address import parse_path
 from relay.spool import Spool
@@ -85,6 +86,12 @@ async def heard(delivery: object, arguments: Mapping[str, Any]) -> Record:
     return {"taken": len(given)}
 
 
+def is_address(text: str) -> bool:
+    """Whether mail could go to ``text`` (RFC 5321 §4.1.2), which has a domain."""
+    path = parse_path(f"<{text}>")
+    return not isinstance(path, Reply) and path.address == text and has_domain(text)
+
+
 def _query(arguments: Mapping[str, Any], now: float) -> SuppressionQuery:
     addresses, domain, cause = arguments.get("addresses", []), arguments.get("domain"), arguments.get("cause")
     newer = arguments.get("newer_than")
@@ -106,8 +113,7 @@ def _entry(given: object, now: float, until: float | None) -> Suppression:
     address, cause, detail = entry.get("address"), entry.get("cause", Cause.OPERATOR.value), entry.get("detail", "")
     if not isinstance(address, str) or not isinstance(detail, str) or cause not in _CAUSES:
         raise Refused("an entry has an address, a cause and a detail")
-    path = parse_path(f"<{address}>")
-    if isinstance(path, Reply) or path.address != address or "@" not in address:
+    if not is_address(address):
         raise Refused(f"no address: {address!r}")
     return Suppression(address, _CAUSES[cause], now, until, detail)
 

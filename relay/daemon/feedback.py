@@ -47,7 +47,7 @@ class FeedbackDesk:
         self.hearing = Hearing(spool, clock, emit, engine)
         self._clock = clock
         self._settings = settings
-        self._fetch = fetch or _fetcher(clock)
+        self._fetch = fetch or fetcher(clock)
         self._certificates: dict[str, bytes] = {}
         self._seen: dict[str, None] = {}
 
@@ -135,7 +135,9 @@ class FeedbackDesk:
         return signed
 
 
-def _fetcher(clock: Clock) -> Fetch:
+def fetcher(clock: Clock) -> Fetch:
+    """Gets pages over HTTPS from whom the system's authorities vouch for, up to 64 KB; redirects are not followed."""
+
     async def fetch(url: str) -> bytes:
         # Imported where it is used: only who has a webhook of SES needs an HTTP client for it.
         from urllib.parse import urlsplit
@@ -148,7 +150,7 @@ def _fetcher(clock: Clock) -> Fetch:
         from relay.upstream.tls import context_of
 
         parts = urlsplit(url)
-        origin = Origin("https", parts.hostname or "", 443)
+        origin = Origin("https", parts.hostname or "", parts.port or 443)
         settings = UpstreamSettings("feedback")
         context = await asyncio.to_thread(context_of, settings)
         connection = await open_connection(origin, connector_of(settings, clock), context, TIMEOUT)

@@ -25,7 +25,7 @@ SLICE: Final = 20
 PER_SLICE: Final = 8
 """Messages taken for each one that is begun meanwhile."""
 AT_ONCE: Final = 100
-"""Messages of a burst that are begun as they come, less those that stand in memory already."""
+"""Messages of a burst, the first after RECENT, that are begun as they come; less those that stand in memory already."""
 BURST: Final = 5000
 """Messages in memory from which on as many are begun as are taken, and some more."""
 OCTETS: Final = 16_384
@@ -74,7 +74,8 @@ class Yielding:
     def heard(self, now: float, held: int) -> None:
         """A client speaks within a transaction; so many messages stand in memory."""
         if self.is_quiet(now):
-            self._begin_turn(now, max(0, AT_ONCE - held))
+            is_first = now - self._heard >= RECENT
+            self._begin_turn(now, max(0, AT_ONCE - held) if is_first else 0.0)
             self._visited = now - self._came < RECENT
             self._came = now
         self._heard = now

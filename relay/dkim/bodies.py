@@ -12,6 +12,11 @@ import hashlib
 from typing import Final
 
 _EMPTY_LINES: Final = b"\r\n" * 8192
+_UNNOTICED: Final = 2047
+"""Octets that hashlib hashes without letting go of the interpreter's lock, which takes longer to win back than they do;
+after the first larger piece it lets go for each, however small.
+"""
+_WORTH_LETTING_GO: Final = 16_384
 
 
 class BodyHash:
@@ -57,7 +62,11 @@ class BodyHash:
         text = data.rstrip(b"\r\n")
         if text:
             self._empty_lines(self._line_ends)
-            self._hash.update(text)
+            if len(text) < _WORTH_LETTING_GO:
+                for start in range(0, len(text), _UNNOTICED):
+                    self._hash.update(text[start : start + _UNNOTICED])
+            else:
+                self._hash.update(text)
             self._line_ends = 0
             self._empty = False
         self._line_ends += (len(data) - len(text)) // 2

@@ -19,6 +19,8 @@ REPORT_MOST: Final = 1_000_000
 """Octets of a report: the original may be all in it."""
 ADDRESS_MOST: Final = 320
 """Characters of an address (RFC 5321 §4.5.3.1): 64 of a local part, 255 of a domain."""
+FIELD_MOST: Final = 2000
+"""Characters of a field that an address is looked for in."""
 _PARTS_MOST: Final = 20
 _OURS: Final = re.compile(r"\bby \S+ \(relay\) with \S+ id ([0-9A-F]{6,15})\b")
 """Our own Received field (relay/headers/trace.py)."""
@@ -63,7 +65,13 @@ def our_id(received: list[str]) -> str:
 
 def address_in(text: object) -> str:
     """The address of ``<a@b>`` or ``Name <a@b>`` or ``a@b``; "" where there is none."""
-    address = parseaddr(str(text or ""))[1]
+    given = str(text or "")
+    if len(given) > FIELD_MOST:
+        return ""
+    try:
+        address = parseaddr(given)[1]
+    except RecursionError:  # comments within comments
+        return ""
     local, _, domain = address.rpartition("@")
     plain = address.isprintable() and " " not in address and len(address) <= ADDRESS_MOST
     return address if local and domain and plain else ""

@@ -43,7 +43,10 @@ def read_list(text: str) -> Iterator[Listed]:
     if not lines or "," not in lines[0]:
         yield from (Listed(line.strip(), Cause.OPERATOR, "imported") for line in lines)
         return
-    rows = csv.reader(lines)
+    try:
+        rows = iter(list(csv.reader(lines)))
+    except csv.Error as error:  # a field of more than 128 KB
+        raise NoList(f"no CSV: {error}") from None
     head = [name.strip().lower() for name in next(rows)]
     address = next((head.index(name) for name in _ADDRESS if name in head), None)
     if address is None:
@@ -65,10 +68,10 @@ def _of_ses(text: str) -> Iterator[Listed]:
         raise NoList(f"no {_SES} in it")
     for each in summaries:
         address = each.get("EmailAddress") if isinstance(each, dict) else None
-        if not isinstance(address, str):
+        if not isinstance(address, str) or not address.strip():
             raise NoList("an entry without EmailAddress")
         reason = line_of(each.get("Reason") or "imported")
-        yield Listed(address, _cause(reason), reason)
+        yield Listed(address.strip(), _cause(reason), reason)
 
 
 def _cause(words: str) -> Cause:

@@ -285,6 +285,7 @@ class Connection(aiosmtpd_smtp.SMTP):
     def _end(self, *, dismissed: bool = False) -> None:
         """Read no more commands; what was said is still sent."""
         self._ended = True
+        self._at_rest = False
         self._dismissed = dismissed
 
     def _dismiss(self, reply: str) -> None:

@@ -62,7 +62,7 @@ class Reading(Authenticating):
         """To wake the session's task costs more than most commands do: a lone one that waits for nothing is run right
         here. DATA gets its 354, and is run by the task once its content comes.
         """
-        if self._ended or self._unready or self._handle_hooks or self._clogged or self._stopping:
+        if self._unready or self._handle_hooks or self._clogged or self._stopping:
             return False
         if len(data) > MAX_LINE or data.find(b"\n") != len(data) - 1:
             return False

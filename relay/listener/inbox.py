@@ -119,8 +119,11 @@ class Inbox:
     def wake(self) -> None:
         """Let who waits look again, though nothing may have come."""
         waiter: asyncio.Future[None] | None = self._reader._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if waiter is not None:
+            # Forgotten here, as the StreamReader does: the end of input may come before the one who waits has looked.
+            self._reader._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def more(self) -> bool:
         """Wait for more octets; False once the client has closed its side and all was given out."""
@@ -132,9 +135,9 @@ class Inbox:
             # More than twice the limit waits and is not enough.
             reader._paused = False
             reader._transport.resume_reading()
-        reader._waiter = self._loop.create_future()
+        waiter = reader._waiter = self._loop.create_future()
         try:
-            await reader._waiter
+            await waiter
         finally:
             reader._waiter = None
         return len(reader._buffer) > before

@@ -18,8 +18,8 @@ from relay.delivery.routing import NO_ROUTES, Routing
 from relay.events import Accepted, Emit, Repeated
 from relay.headers.imprint import imprints
 from relay.listener.neighbours import Delivery, Doorkeeper, Draft, Signing
-from relay.listener.staging import PARTS_AT_A_TIME, Staging
 from relay.listener.replies import ACCEPTED, HEADER_TOO_LARGE, NO_ROOM, TROUBLE, queued
+from relay.listener.staging import PARTS_AT_A_TIME, Staging
 from relay.listener.submitting import Submissions
 from relay.mail import UNSIGNED, Body, Client, Envelope, Imprint, Message, Signatures, queue_id
 from relay.outcome import Reply
@@ -30,6 +30,8 @@ from relay.spool import PART_SIZE, Arrival, Spool, SpoolError, SpoolFull
 
 NO_REWRITING: Final = RewriteSettings()
 """Only that addresses without a domain get our host name."""
+
+
 def _nobody() -> None:
     """Nobody makes way."""
 

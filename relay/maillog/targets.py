@@ -182,5 +182,8 @@ def is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
 
 
 def open_log(path: str) -> int:
-    """A descriptor that appends to ``path``. Raises OSError."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
+    """A descriptor that appends to ``path``. Raises OSError, also of a FIFO that nobody reads: it is not waited for."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o640)
+    os.set_blocking(descriptor, True)
+    return descriptor

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import ssl
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from relay.daemon.feedback import BODY_MOST, FeedbackDesk
+from relay.clock import SystemClock
+from relay.daemon.feedback import BODY_MOST, FeedbackDesk, fetcher
 from relay.events import Reported
 from relay.feedback import Unbelievable
 from relay.feedback.sns import read_message
@@ -234,3 +239,33 @@ async def test_nobody_of_that_name_until_the_settings_say_so(key: rsa.RSAPrivate
     asked.append(stage.desk.doorkeeper)
     assert asked == [None, stage.desk.suppressing]
     assert await stage.post(signed(key)) == 200
+
+
+async def test_pages_come_over_https_from_whom_is_vouched_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, asked = trustme.CA(), list[bytes]()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.partition(b"\r\n")[0])
+        status = b"200 OK" if b"/x.pem" in head else b"302 Found\r\nLocation: /x.pem"
+        writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 4\r\nConnection: close\r\n\r\npage")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    place = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    fetch = fetcher(SystemClock())
+    with pytest.raises(UpstreamUnavailable, match="not verified"):
+        await fetch(f"{place}/x.pem")
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    assert await fetch(f"{place}/x.pem?a=b") == b"page"
+    with pytest.raises(UpstreamUnavailable, match="302"):
+        await fetch(f"{place}/elsewhere")
+    assert asked == [b"GET /x.pem?a=b HTTP/1.1", b"GET /elsewhere HTTP/1.1"]
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(UpstreamUnavailable):
+        await fetch(f"{place}/x.pem")

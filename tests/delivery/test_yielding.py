@@ -60,6 +60,15 @@ def test_a_burst_begins_at_once_unless_much_is_waiting_already() -> None:
     assert begun_in([1], AT_ONCE) == [0]
 
 
+def test_a_gap_in_a_burst_does_not_begin_another() -> None:
+    yielding = Yielding()
+    visit(yielding, 10.0)
+    yielding.heard(10.1, 0)
+    assert yielding.wait(10.1) > 0
+    yielding.heard(10.1 + RECENT, 0)
+    assert not yielding.wait(10.1 + RECENT)
+
+
 @given(loads)
 def test_delivery_never_starves(load: list[int]) -> None:
     began = begun_in(load, AT_ONCE)

@@ -36,6 +36,12 @@ def test_any_body_in_any_split_is_hashed_as_dkimpy_does(body: bytes, relaxed: bo
     assert hashed(body, relaxed=relaxed, cuts=cuts) == by_dkimpy(body, relaxed=relaxed)
 
 
+@pytest.mark.parametrize("size", [2046, 2047, 2048, 4094, 4095, 16_381, 16_382, 16_383, 40_000])
+def test_large_pieces_are_hashed_as_small_ones(size: int) -> None:
+    body = bytes(n % 251 for n in range(size)).replace(b"\r", b"x").replace(b"\n", b"y") + b"\r\n"
+    assert hashed(body, relaxed=False) == by_dkimpy(body, relaxed=False)
+
+
 @given(st.lists(PIECES, max_size=12).map(b"".join), st.booleans())
 def test_octet_by_octet_it_is_the_same(body: bytes, relaxed: bool) -> None:
     assert hashed(body, relaxed=relaxed, cuts=tuple(range(len(body)))) == hashed(body, relaxed=relaxed)

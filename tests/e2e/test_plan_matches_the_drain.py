@@ -45,6 +45,8 @@ async def predicted_and_actual(
     ("tables", "messages", "delay", "kind", "speed"),
     [
         ({"a": {"limits": ["20/second"]}}, 500, 0.02, "limit", 20),
+        ({"a": {"limits": ["20/second"], "pacing": "even"}}, 300, 0.2, "pacing", 16),
+        ({"a": {"limits": ["20/second", "100/10s"]}}, 300, 0.02, "limit", 20),
         (
             {
                 "a": {"limits": ["100/10s"]},
@@ -59,7 +61,7 @@ async def predicted_and_actual(
         ),
         ({"a": {"max_connections": 4}}, 2500, 0.05, "connections", 75),
     ],
-    ids=["a limit", "two upstreams that pause", "round trips"],
+    ids=["a limit", "an even pace", "two limits", "two upstreams that pause", "round trips"],
 )
 async def test_the_backlog_clears_when_the_plan_says(
     tmp_path: Path, tables: dict[str, dict[str, Any]], messages: int, delay: float, kind: str, speed: float

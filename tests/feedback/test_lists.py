@@ -42,5 +42,10 @@ def test_what_is_no_list(text: str) -> None:
         list(read_list(text))
 
 
+def test_a_field_that_never_ends_is_no_list() -> None:
+    with pytest.raises(NoList, match="no CSV"):
+        list(read_list('email,reason\n"' + "x" * 140_000))
+
+
 def test_nothing_is_an_empty_list() -> None:
     assert causes("\n") == []

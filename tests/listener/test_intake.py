@@ -10,7 +10,8 @@ import pytest
 
 from relay.clock import SystemClock
 from relay.events import Accepted, Event, Repeated
-from relay.listener.intake import PARTS_AT_A_TIME, Intake
+from relay.listener.intake import Intake
+from relay.listener.staging import PARTS_AT_A_TIME
 from relay.mail import UNSIGNED, Body, Client, Envelope, Priority, Recipient, Signatures, queue_id
 from relay.outcome import Reply
 from relay.settings import RewriteSettings
@@ -48,6 +49,43 @@ def failing(verb: str, error: Exception, at: int = 1) -> MemorySpool:
             raise error
 
     return MemorySpool(before)
+
+
+async def test_the_next_part_is_read_while_one_is_written() -> None:
+    written = asyncio.Event()
+
+    async def before(verb: str) -> None:
+        if verb == "stage":
+            await written.wait()
+
+    desk = Desk(MemorySpool(before))
+    sink = desk.intake.open_content(ENVELOPE, CLIENT)
+    await sink.write(HEADER + b"x" * PART_SIZE)
+    second = asyncio.create_task(sink.write(b"y" * PART_SIZE))
+    await asyncio.wait({second}, timeout=0.05)
+    assert not second.done(), "more than one part of a message would wait in memory"
+    written.set()
+    await second
+    assert (await sink.finish()).code == 250
+    assert desk.spool.content().endswith(b"x" * PART_SIZE + b"y" * PART_SIZE)
+
+
+async def test_who_leaves_while_a_part_is_written_leaves_nothing_behind() -> None:
+    written = asyncio.Event()
+
+    async def before(verb: str) -> None:
+        if verb == "stage":
+            await written.wait()
+
+    desk = Desk(MemorySpool(before))
+    sink = desk.intake.open_content(ENVELOPE, CLIENT)
+    await sink.write(HEADER + b"x" * PART_SIZE)
+    leaving = asyncio.create_task(sink.discard())
+    await asyncio.sleep(0)
+    written.set()
+    await leaving
+    assert not desk.spool.staged
+    assert not desk.spool.accepted
 
 
 async def test_a_small_message_goes_into_the_commit_and_is_handed_over_behind_it() -> None:

@@ -113,7 +113,9 @@ class ApiPeer:
                     return
                 if peer.delay:
                     time.sleep(peer.delay)
-                said = b"" if answer.body is None else json.dumps(answer.body).encode()
+                said = b"" if answer.body is None else answer.body
+                if not isinstance(said, bytes):
+                    said = json.dumps(said).encode()
                 self.send_response(answer.status)
                 for name, value in {"Content-Type": "application/json", **answer.fields}.items():
                     self.send_header(name, value)

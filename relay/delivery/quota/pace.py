@@ -14,6 +14,9 @@ from relay.delivery.quota.window import GRAINS
 
 SLACK: Final = 0.010
 """Seconds by which it may be made up for in any case: timers are late by as much."""
+BUSY: Final = 0.050
+BUSY_PART: Final = 0.4
+"""And by so many where that is no more than this part of an interval: a busy machine is late by as much."""
 PART: Final = 0.1
 """The part of an interval by which it may be made up for in any case."""
 MEMORY: Final = 16
@@ -47,4 +50,4 @@ class Pace:
 
     def slack(self, interval: float) -> float:
         """By how many seconds a late start may be made up for: as timers are late, and as replies stray."""
-        return max(SLACK, PART * interval, min(interval, STRAYS * self.deviation))
+        return max(SLACK, PART * interval, min(BUSY_PART * interval, BUSY), min(interval, STRAYS * self.deviation))
