@@ -32,6 +32,11 @@ AHEAD: Final = 64
 SPARED: Final = 32 * 1024 * 1024
 """Octets of disk below which all of it is left to mail."""
 
+_PIECE: Final = 16 * 1024
+"""Octets written by one call: Linux keeps as one large page of its cache what came in one call, and counts all of it as
+changed with each page of ours that is written into it.
+"""
+
 _HEADER: Final = 32
 _FRAME: Final = 24 + 4096
 _FULL: Final = _HEADER + LONG * _FRAME
@@ -85,7 +90,10 @@ class LogFiller:
 
 def _write_zeros(descriptor: int, offset: int) -> int:
     """Write a STEP; how much of it there was room for."""
+    written = 0
     try:
-        return os.pwrite(descriptor, bytes(STEP), offset)
+        while written < STEP:
+            written += os.pwrite(descriptor, bytes(_PIECE), offset + written)
     except OSError:
-        return 0
+        return written
+    return written

@@ -14,13 +14,15 @@ from relay.spool.transaction import Transaction
 @dataclass(slots=True, eq=False)
 class Operation:
     """One verb that waits for the writer. ``octets`` and ``rows`` weigh it; ``grows`` says that it may be refused for
-    want of room; ``finished`` is called in the event loop before its caller goes on, also where the caller has gone.
+    want of room; ``promises`` is False where nobody relies on it before a later verb is durable: it needs no sync of
+    its own; ``finished`` is called in the event loop before its caller goes on, also where the caller has gone.
     """
 
     work: Callable[[Transaction], Any]
     future: asyncio.Future[Any]
     lazy: bool = False
     grows: bool = False
+    promises: bool = True
     octets: int = 0
     rows: int = 0
     finished: Callable[[bool], None] | None = None

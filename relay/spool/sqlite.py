@@ -127,12 +127,13 @@ class SqliteSpool(SuppressionVerbs):
         self._room.reserve(size)
         self._staged[number] = self._staged.get(number, 0) + size
         work = partial(accepting.stage, number=number, part=part, octets=octets)
-        await self._writer.submit(work, grows=True, octets=size)
+        await self._writer.submit(work, grows=True, promises=False, octets=size)
 
     async def discard(self, number: int) -> None:
         """Drop what was staged; may wait some 20 ms for company, and is swept at the next start at the latest."""
         finished = partial(self._unstage, number)
-        await self._writer.submit(partial(accepting.discard, number=number), lazy=True, finished=finished)
+        work = partial(accepting.discard, number=number)
+        await self._writer.submit(work, lazy=True, promises=False, finished=finished)
 
     async def accept(self, arrival: Arrival) -> Duplicate | None:
         """Durable on return; what is not staged needs room by max_size and min_free_disk."""

@@ -79,6 +79,7 @@ class Writer:
         self._disk: Disk
         self._filler: LogFiller
         self._recovery_due = 0.0
+        self._durable = True
         self._loop: asyncio.AbstractEventLoop
         self._ended: asyncio.Future[None]
 
@@ -189,11 +190,12 @@ class Writer:
         self._checkpoint(idle=False)
 
     def _attempt(self, batch: list[Operation], change: Change, *, alone: bool = False) -> list[Ended] | SpoolError:
-        """Run a batch in one transaction: all of it is durable on return, or the error says why none of it is."""
+        """Run a batch in one transaction: durable on return where promised, or the error says why none of it is."""
         # An outcome that isn't recorded is a duplicate: for it room is made, for a new message it isn't.
         reliefs = iter(() if any(operation.grows for operation in batch) else (self._write_back, self._give_up))
         while True:
             try:
+                self._promise(durable=any(operation.promises for operation in batch))
                 results = self._transact([operation.work for operation in batch], change, alone=alone)
             except Exception as error:  # noqa: BLE001  (any failure of a verb is its caller's to hear)
                 failure = self._judge(error)
@@ -244,7 +246,7 @@ class Writer:
         self._recovery_due = self._clock.monotonic() + RECOVERY_PAUSE
 
     def _transact(self, works: list[Callable[[Transaction], Any]], change: Change, *, alone: bool = False) -> list[Any]:
-        """Run ``works`` in one transaction, durable on return; or change nothing and raise."""
+        """Run ``works`` in one transaction, durable on return where that was promised; or change nothing and raise."""
         connection = self._connection
         fault = self._fault
         tx = Transaction(connection, fault, alone=alone)
@@ -278,6 +280,14 @@ class Writer:
             fault("commit.after")
         self._checkpointer.count(tx.written)
         return results
+
+    def _promise(self, *, durable: bool) -> None:
+        """Whether the next commit syncs the log. A sync is of the whole file, also of what was committed without one,
+        and SQLite syncs the log before it goes into the database (sqlite.org/pragma.html#pragma_synchronous).
+        """
+        if durable is not self._durable:
+            self._connection.execute("PRAGMA synchronous = FULL" if durable else "PRAGMA synchronous = NORMAL")
+            self._durable = durable
 
     def _judge(self, error: Exception) -> SpoolError:
         failure = translate(error)

@@ -134,8 +134,9 @@ def test_a_disk_that_is_full_after_all_gets_its_blocks_back(
 
     def some(descriptor: int, octets: bytes, offset: int) -> int:
         os.lseek(descriptor, offset, os.SEEK_SET)
-        if room:
-            return os.write(descriptor, octets[:room])
+        left = size + room - offset
+        if left:
+            return os.write(descriptor, octets[:left])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", some)

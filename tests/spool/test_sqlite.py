@@ -392,6 +392,25 @@ async def test_nothing_is_acknowledged_before_its_commit(path: Path) -> None:
     await spool.close()
 
 
+async def test_only_what_is_promised_is_synced(path: Path) -> None:
+    # pragma_synchronous: 1 is NORMAL, a commit without a sync; 2 is FULL.
+    synced: list[int] = []
+
+    def hook(name: str) -> None:
+        if name == "commit.before":
+            synced.extend(kept._writer._connection.execute("PRAGMA synchronous").fetchone())
+
+    kept = await opened(path, fault=hook)
+    await kept.stage(number := kept.allocate(NOW), 0, b"x")
+    await kept.accept(arrival(number, content=None, size=1))
+    await kept.stage(number := kept.allocate(NOW), 0, b"x")
+    await kept.discard(number)
+    await kept.accept(arrival(number := kept.allocate(NOW), leased=True))
+    await kept.settle([settlement(number)])
+    assert synced == [1, 2, 1, 1, 2, 2]
+    await kept.close()
+
+
 async def test_a_lone_accept_waits_for_nobody(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "COMPANY_WAIT", 30.0)
     async with asyncio.timeout(10):
