@@ -7,6 +7,7 @@ from typing import Final
 from relay.spool import SpoolBroken, SpoolError, SpoolFull
 from relay.spool.library import sqlite3
 
+SQLITE_ERROR: Final = 1
 _BUSY: Final = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED
 _FULL: Final = 13  # SQLITE_FULL
 # SQLITE_IOERR, SQLITE_CORRUPT, SQLITE_NOTADB: what was written or will be read can't be trusted any more.

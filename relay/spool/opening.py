@@ -14,7 +14,7 @@ from typing import Final
 
 from relay.spool import SpoolBroken, SpoolDamaged, SpoolError
 from relay.spool.accepting import sweep_staging
-from relay.spool.errors import translate
+from relay.spool.errors import SQLITE_ERROR, result_code, translate
 from relay.spool.guarding import FLAGS, flaw, flaw_of_sides, make_private
 from relay.spool.library import sqlite3
 from relay.spool.schema import APPLICATION_ID, SCHEMA_VERSION, migrate
@@ -80,8 +80,9 @@ def open_database(spool: Path, fault: Callable[[str], None] | None = None) -> Op
         if connection is not None:
             connection.close()
         failure = translate(error)
-        if isinstance(failure, SpoolBroken):
-            # What can't be read at start is damage: keep the file, let people look (sqlite3's .recover).
+        if isinstance(failure, SpoolBroken) or result_code(error) == SQLITE_ERROR:
+            # What can't be read at start is damage, our own statements being errors where a name in its schema changed:
+            # keep the file, let people look (sqlite3's .recover).
             what = error if isinstance(error, sqlite3.Error) else failure
             raise SpoolDamaged(f"{spool}: {what}") from error
         raise failure from error

@@ -153,6 +153,14 @@ def torn(path: Path) -> None:
     path.write_bytes(octets)
 
 
+def renamed(path: Path) -> None:
+    """One octet of the schema's own text."""
+    asyncio.run(make_and_close(path))
+    octets = path.read_bytes()
+    assert octets.count(b"last     INTEGER NOT NULL") == 1
+    path.write_bytes(octets.replace(b"last     INTEGER NOT NULL", b"lost     INTEGER NOT NULL"))
+
+
 async def make_and_close(path: Path) -> None:
     spool = await opened(path)
     await spool.accept(arrival(spool.allocate(NOW)))
@@ -160,7 +168,7 @@ async def make_and_close(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda path: path.write_bytes(b"no database" * 100), foreign_database, later_release, torn]
+    "damage", [lambda path: path.write_bytes(b"no database" * 100), foreign_database, later_release, torn, renamed]
 )
 def test_what_is_no_sound_spool_is_refused_and_kept(path: Path, damage: Callable[[Path], None]) -> None:
     path.parent.mkdir()

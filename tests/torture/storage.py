@@ -252,6 +252,7 @@ async def descriptors_used_up(folder: Path, rounds: int) -> Finding:
         acknowledged = len(ledger.acknowledged)
         await asyncio.sleep(2.0)
         finding.expect("sessions that were open go on", holds=len(ledger.acknowledged) > acknowledged)
+        finding.expect("commands are answered", holds=(await relay.command("queue", "count"))[0] == 0)
         finding.expect("it runs on", holds=relay.process is not None and relay.process.returncode is None)
         for _, writer in others:
             writer.transport.abort()
@@ -259,9 +260,8 @@ async def descriptors_used_up(folder: Path, rounds: int) -> Finding:
 
     for n in range(rounds):
         await under(folder / str(n), finding, trouble)
-    finding.behaviour = (
-        f"open sessions go on, new ones wait, runs on{'; ' if finding.behaviour else ''}{finding.behaviour}"
-    )
+    told = ("open sessions go on, new ones hear 421, commands are answered", finding.behaviour)
+    finding.behaviour = "; ".join(text for text in told if text)
     return finding
 
 
