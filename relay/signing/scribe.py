@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from relay.signing.keys import PrivateKey
-from relay.signing.orders import introduction, order
+from relay.signing.orders import MOST_KEYS, introduction, order
 
-PATIENCE: Final = 10.0
-"""Seconds without a single signature, while some are due, after which the process is ended."""
+PATIENCE: Final = 3.0
+"""Seconds without a single signature, while some are due, after which the process is ended. Twice as long is the most
+that anybody waits for it: less than the ten seconds after which many an application gives up.
+"""
 PAUSE: Final = 10.0
 """Seconds between the starts of two processes."""
 _PIECE: Final = 64 * 1024
@@ -68,7 +70,7 @@ class Scribe:
     """Signs by ``keys``; belongs to the event loop that it is made in. ``tell`` gets a sentence about trouble."""
 
     def __init__(self, keys: Sequence[PrivateKey], tell: Callable[[str], None]) -> None:
-        self._keys = tuple(keys)
+        self._keys = tuple(keys)[:MOST_KEYS]
         self._places = {key: place for place, key in enumerate(self._keys)}
         self._tell = tell
         self._loop = asyncio.get_running_loop()
@@ -113,7 +115,9 @@ class Scribe:
         return future
 
     def _orders(self, work: Work) -> bytes | None:
-        """None for a key that the process has not: a reload has other keys than a message that was opened before it."""
+        """None for a key that the process has not: a reload has other keys than a message that was opened before it,
+        and MOST_KEYS are all it takes.
+        """
         try:
             return b"".join([order(self._places[key], digest) for key, digest in work])
         except KeyError:
@@ -127,28 +131,13 @@ class Scribe:
     # -- the process ------------------------------------------------------------------------------------------------
     def _start(self) -> None:
         self._next_start = self._loop.time() + PAUSE
-        ours, its = socket.socketpair()
-        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
-        nothing = ((os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2))
         try:
-            self.pid = os.posix_spawn(
-                sys.executable,
-                (sys.executable, "-P", "-m", "relay.signing"),
-                environment,
-                file_actions=[(os.POSIX_SPAWN_DUP2, its.fileno(), 0), *nothing],
-                setsigmask=_SIGNALS,
-            )
+            self._socket, self.pid = _spawned()
         except OSError as error:
-            ours.close()
             self._tell(f"the process that signs can't be started ({error.strerror}): signing goes on without it")
             return
-        finally:
-            its.close()
-        ours.setblocking(False)
-        self._socket = ours
         self._unsent[:] = introduction(self._keys)
-        self._loop.add_reader(ours.fileno(), self._read)
+        self._loop.add_reader(self._socket.fileno(), self._read)
         self._flush()
 
     def _flush(self) -> None:
@@ -193,6 +182,7 @@ class Scribe:
         if self._closing and self._socket is not None and not self._given:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_WR)
+            self._loop.call_later(PATIENCE, self._kill)  # where it hears nothing: it has the keys of before
 
     def _ended(self) -> None:
         assert self._socket is not None
@@ -200,8 +190,7 @@ class Scribe:
         self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
         self._socket = None
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        self._kill()
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
         self.pid = 0
@@ -218,7 +207,33 @@ class Scribe:
         self._watching = bool(self._given)
         if not self._given:
             return
-        if signed == self._signed and self.pid:
+        if signed == self._signed:
+            self._kill()
+        self._loop.call_later(PATIENCE, self._watch, self._signed)
+
+    def _kill(self) -> None:
+        if self.pid:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-        self._loop.call_later(PATIENCE, self._watch, self._signed)
+
+
+def _spawned() -> tuple[socket.socket, int]:
+    """Our end of a new process's socket, and its id. Raises OSError, also where there is no descriptor left."""
+    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
+    nothing = ((os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2))
+    ours, its = socket.socketpair()
+    with its:
+        try:
+            pid = os.posix_spawn(
+                sys.executable,
+                (sys.executable, "-P", "-m", "relay.signing"),
+                environment,
+                file_actions=[(os.POSIX_SPAWN_DUP2, its.fileno(), 0), *nothing],
+                setsigmask=_SIGNALS,
+            )
+        except OSError:
+            ours.close()
+            raise
+    ours.setblocking(False)
+    return ours, pid

@@ -29,6 +29,9 @@ TOO_LONG: Final = 16000
 SPARE: Final = 1024 * 1024
 """Octets that a growing database leaves free on the disk, for outcomes."""
 
+NEAR: Final = TOO_LONG * 4096 + SPARE
+"""Octets of free disk from which on it is looked whether what the log holds still fits into the database."""
+
 STEP: Final = 256
 """Pages that are cut off at a time: moving what stands in them fits the log in the room that the ballast leaves."""
 
@@ -78,6 +81,16 @@ class Checkpointer:
         growth = self.growth()
         if growth and growth + SPARE > free_octets(self._spool.parent):
             raise SpoolFull("the disk has no room for what the log holds")
+
+    def check_more(self) -> None:
+        """Raise SpoolFull where the log could not be written back any more if more mail went in: then nothing would
+        ever be recorded again. Near the end of the disk it is written back before. Also sqlite3.Error and OSError.
+        """
+        free = free_octets(self._spool.parent)
+        if free < NEAR:
+            self.check_room()
+            if 2 * self.growth() > free:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def growth(self) -> int:
         """Octets that the database file must become longer by for what the log holds. Raises sqlite3.Error, OSError."""

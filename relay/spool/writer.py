@@ -192,9 +192,12 @@ class Writer:
     def _attempt(self, batch: list[Operation], change: Change, *, alone: bool = False) -> list[Ended] | SpoolError:
         """Run a batch in one transaction: durable on return where promised, or the error says why none of it is."""
         # An outcome that isn't recorded is a duplicate: for it room is made, for a new message it isn't.
-        reliefs = iter(() if any(operation.grows for operation in batch) else (self._write_back, self._give_up))
+        grows = any(operation.grows for operation in batch)
+        reliefs = iter(() if grows else (self._write_back, self._give_up))
         while True:
             try:
+                if grows:
+                    self._checkpointer.check_more()
                 self._promise(durable=any(operation.promises for operation in batch))
                 results = self._transact([operation.work for operation in batch], change, alone=alone)
             except Exception as error:  # noqa: BLE001  (any failure of a verb is its caller's to hear)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import signal
@@ -115,6 +116,50 @@ async def test_where_none_can_be_started_signing_goes_on(monkeypatch: pytest.Mon
     async with scribing() as (scribe, told):
         assert scribe.sign([(RSA, DIGESTS[0])], as_it_is).result() == [RSA.sign(DIGESTS[0])]
     assert told == ["the process that signs can't be started (No such file or directory): signing goes on without it"]
+
+
+async def test_one_that_could_not_be_started_for_want_of_descriptors_costs_no_signature(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with scribing() as (scribe, told):
+        os.kill(scribe.pid, signal.SIGKILL)
+        await until(lambda: not scribe.pid)
+        scribe._next_start = 0.0
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "socketpair", none_left)
+            assert scribe.sign([(RSA, DIGESTS[0])], as_it_is).result() == [RSA.sign(DIGESTS[0])]
+        assert told[1:] == ["the process that signs can't be started (Too many open files): signing goes on without it"]
+
+
+async def test_one_that_hangs_at_a_reload_does_not_keep_the_keys_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    async with scribing() as (scribe, told):
+        pid = scribe.pid
+        os.kill(pid, signal.SIGSTOP)
+        scribe.close()
+        await until(lambda: not scribe.pid)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert told == []
+
+
+async def test_keys_beyond_the_most_are_signed_with_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_KEYS", 1)
+    async with scribing() as (scribe, _):
+        assert scribe.sign([(ODD, DIGESTS[0])], as_it_is).result() == [ODD.sign(DIGESTS[0])]
+        assert await scribe.sign([(RSA, DIGESTS[0])], as_it_is) == [RSA.sign(DIGESTS[0])]
+
+
+@pytest.mark.slow
+async def test_nobody_waits_for_one_that_hangs_as_long_as_applications_do() -> None:
+    async with scribing() as (scribe, _):
+        await scribe.sign([(RSA, DIGESTS[0])], as_it_is)
+        os.kill(scribe.pid, signal.SIGSTOP)
+        async with asyncio.timeout(8):
+            await all_signed(scribe)
 
 
 async def test_signals_to_all_of_a_service_do_not_end_it() -> None:
