@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from relay.control.views import LearnedView, LimitView, UpstreamView
+from relay.delivery.dispatch import is_silent
 from relay.delivery.engine import Engine
 from relay.delivery.hearing import Hearing
 from relay.delivery.lane import Lane
@@ -124,7 +125,7 @@ def _view(lane: Lane, now: float) -> UpstreamView:
         "paused" if lane.state == "up" and lane.forbids() else lane.state,
         lane.connections,
         lane.in_flight,
-        lane.explanation,
+        f"silent for {now - lane.moved_at:.0f} s" if is_silent(lane, now) else lane.explanation,
         tuple(LimitView(use.limit.text, use.used, use.left, free_at) for use, free_at in limits),
         None if learned is None else LearnedView(learned.rate, learned.connections, learned.since, learned.reason),
         lane.speed.sent.at(now),

@@ -14,9 +14,11 @@ from relay.delivery.estimate import Outlook, Way
 from relay.delivery.lane import Lane
 from relay.delivery.pacing import Paced
 from relay.delivery.quota.ledger import Kept, Ledger
+from relay.delivery.regulator import Regulator
 from relay.delivery.rehearsal import DAY, MOST, Standing
 from relay.delivery.routing import Routing
 from relay.delivery.speed import ASSUMED
+from relay.lessons import LearnedRecord
 from relay.mail import Message
 from relay.settings import Settings, UpstreamSettings
 from relay.spool import QuotaRecord, Spool
@@ -63,16 +65,22 @@ class ColdOutlook:
         self._routing = _routing(settings)
 
     async def outlook(self) -> Outlook:
-        """The limits as the last relay left them."""
-        kept = await self._spool.quotas()
-        standings = tuple(self._standing(each, kept.get(each.name)) for each in self._settings.upstreams)
+        """The limits as the last relay left them, and what it had learned."""
+        kept, learned = await self._spool.quotas(), await self._spool.learned()
+        standings = tuple(
+            self._standing(each, kept.get(each.name), learned.get(each.name)) for each in self._settings.upstreams
+        )
         return _outlook(self._settings, self._routing, standings, self._clock, self._boot_clock)
 
     def way(self, message: Message) -> str:
         """The way of its first recipient."""
         return _way(self._routing, message)
 
-    def _standing(self, settings: UpstreamSettings, kept: QuotaRecord | None) -> Standing:
+    def _standing(
+        self, settings: UpstreamSettings, kept: QuotaRecord | None, learned: LearnedRecord | None
+    ) -> Standing:
+        regulator = Regulator(settings.name, limits=settings.limits, kept=learned)
+        pace = regulator.tempo.pace
         ledger = None
         if settings.limits or settings.pause is not None:
             even = settings.pacing == "even"
@@ -80,8 +88,18 @@ class ColdOutlook:
             if kept is not None:
                 found = Kept(kept.granted, kept.boot, kept.at, kept.wall, kept.windows)
                 ledger.restore(found, self._boot_clock.boot, self._boot_clock.boottime(), self._clock.now())
-        standing = Standing(settings.name, settings.max_connections, ASSUMED, ASSUMED, measured=False, ledger=ledger)
-        return _with_settings(replace(standing, held=0 if kept is None else kept.held), settings)
+        standing = Standing(
+            settings.name,
+            regulator.most(settings.max_connections, 0.0),
+            ASSUMED,
+            ASSUMED,
+            measured=False,
+            state="backoff" if regulator.is_slowed else "up",
+            ledger=ledger,
+            learned=None if pace is None else pace.rate,
+            held=0 if kept is None else kept.held,
+        )
+        return _with_settings(standing, settings)
 
 
 def _standing(lane: Lane, settings: UpstreamSettings) -> Standing:
@@ -95,7 +113,7 @@ def _standing(lane: Lane, settings: UpstreamSettings) -> Standing:
         lane.speed.busy,
         lane.speed.delay,
         measured=lane.speed.measured,
-        state=lane.state,
+        state="paused" if lane.state == "up" and lane.forbids() else lane.state,
         ledger=None if permits is None else permits.rehearsal(),
         usable_in=0.0 if retry_at is None or retry_at == math.inf else max(0.0, retry_at - now),
         learned=None if pace is None else pace.rate,

@@ -45,6 +45,8 @@ class Braking:
         self._loop = asyncio.get_running_loop()
         self._unwritten: list[BrakeRecord] = []
         self._writing: asyncio.Task[None] | None = None
+        self._holding: set[Item] = set()
+        self._recorded = asyncio.Event()
 
     async def load(self) -> None:
         """Read what was stopped when a process ended; to be awaited once, before anything is sent."""
@@ -61,6 +63,9 @@ class Braking:
 
     def counted(self, ended: Sequence[Ended]) -> bool:
         """These are recorded; whether something is to be stopped for it."""
+        if self._holding:
+            self._holding.difference_update(each.item for each in ended)
+            self._recorded.set()
         if not self._brake.is_set:
             return False
         found: list[BrakeRecord] = []
@@ -109,6 +114,7 @@ class Braking:
         kept: list[Item] = []
         for item in items:
             if self.stops(item):
+                self._holding.add(item)
                 end(self.held(item))
             else:
                 kept.append(item)
@@ -137,6 +143,8 @@ class Braking:
         await self.written()
         released = await self._spool.unbrake(source, self._clock.now())
         self._brake.release(source)
+        if await self._settled():
+            released += await self._spool.unbrake(source, self._clock.now())
         self._emit(Notice(self._clock.now(), "qmgr", f"brake: bulk mail of {source} goes again, {released} messages"))
         return released
 
@@ -144,6 +152,14 @@ class Braking:
         """Wait until all that is stopped is written."""
         if self._writing is not None:
             await self._writing
+
+    async def _settled(self) -> bool:
+        """Wait until what is being held now is recorded; whether there was something."""
+        awaited = set(self._holding)
+        while awaited & self._holding:
+            self._recorded.clear()
+            await self._recorded.wait()
+        return bool(awaited)
 
     def _reason(self, item: Item) -> BrakeRecord | None:
         message = item.message

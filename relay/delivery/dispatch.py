@@ -7,6 +7,7 @@ usable, or the one whose turn it is), or all of them do, by what each has free.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Final, Protocol
 
 from relay.clock import Clock
@@ -22,6 +23,8 @@ from relay.delivery.suspects import Suspects
 from relay.delivery.yielding import Yielding
 
 _ALL: Final = 1 << 30
+SILENT: Final = 30.0
+"""Seconds without a reply on any connection after which what waits goes by the next upstream of its route."""
 AHEAD: Final = 2
 """Messages being signed at the most, for each connection that the upstream may have."""
 
@@ -49,7 +52,9 @@ class Queue(Protocol):
 
 
 class Dispatch:
-    """``begin`` hands an item to a lane's session, at a place, with what goes before its content."""
+    """``begin`` hands an item to a lane's session, at a place, with what goes before its content; ``late`` says what of
+    one is still to go, None: nothing.
+    """
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class Dispatch:
         clock: Clock,
         yielding: Yielding,
         begin: Callable[[Lane, Item, float, Place, bytes], None],
+        late: Callable[[Item], Item | None],
     ) -> None:
         self._ready = ready
         self._expiry = expiry
@@ -70,6 +76,7 @@ class Dispatch:
         self._clock = clock
         self._yielding = yielding
         self._begin = begin
+        self._late = late
 
     def run(self, now: float) -> None:
         """Begin what can be begun at ``now`` (loop time)."""
@@ -119,6 +126,9 @@ class Dispatch:
                 if begun == most:
                     continue
             if not lane.forbids(urgent=urgent):
+                if queue.count and len(way.lanes) > 1:
+                    silent_at = lane.moved_at + SILENT
+                    self._alarm.set(silent_at if silent_at > now else now + SILENT)
                 return
 
     def _balance(self, way: Way, queue: Queue, now: float, *, urgent: bool) -> None:
@@ -146,7 +156,7 @@ class Dispatch:
     def _usable(self, lanes: Sequence[Lane], now: float, *, urgent: bool) -> Lane | None:
         """The first of ``lanes`` that may have mail now; what is to be done about the others is done."""
         first = lanes[0]
-        if first.permits is None and first.circuit.retry_at is None:
+        if first.permits is None and first.circuit.retry_at is None and (len(lanes) == 1 or not is_silent(first, now)):
             return first  # as the plan would have it
         planned = self._plan(lanes, now, urgent=urgent)
         for index in planned.probe:
@@ -162,6 +172,8 @@ class Dispatch:
             for n, lane in enumerate(lanes)
             if lane.permits is not None and lane.permits.forbids(urgent=urgent)
         }
+        if len(lanes) > 1:
+            spent |= {n: inf for n, lane in enumerate(lanes) if n not in spent and is_silent(lane, now)}
         return plan([lane.circuit for lane in lanes], now, spent)
 
     # -- a lane -----------------------------------------------------------------------------------------------------
@@ -176,7 +188,9 @@ class Dispatch:
             where = lane.place_for(urgent=urgent)
             if where is Place.NOWHERE or self._must_wait(now):
                 break
-            item = queue.pop()
+            item = self._late(queue.pop())
+            if item is None:
+                continue
             if self._expiry.is_over(item, wall):
                 self._expiry.expire(item)
                 continue
@@ -218,6 +232,14 @@ class Dispatch:
         """How many messages may be signed at a time for what ``lane`` can take."""
         most = AHEAD * lane.limits.max_connections
         return most if lane.permits is None else lane.permits.connections(most, urgent=urgent)
+
+
+def is_silent(lane: Lane, now: float) -> bool:
+    """Whether all that it may have is under way and has been for long, without a word."""
+    if now < lane.moved_at + SILENT or not lane.in_flight:
+        return False
+    where = lane.place_for(urgent=True)
+    return where is Place.NOWHERE or (where is Place.CHAINED and lane.is_whole)
 
 
 def _freest(lanes: Sequence[Lane], item: Item) -> Lane:

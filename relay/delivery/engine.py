@@ -80,9 +80,8 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self._alarm = Alarm(self._dispatch)
         self._expiry = Expiry(self._ready, self._settler, clock, self._alarm, self._why_waiting)
-        self._dispatching = Dispatch(
-            self._ready, self._expiry, self.signing, self._suspects, self._alarm, clock, self._yielding, self._begin
-        )
+        queues = (self._ready, self._expiry, self.signing, self._suspects, self._alarm, clock, self._yielding)
+        self._dispatching = Dispatch(*queues, self._begin, self._late)
         self._withdrawal = Withdrawal(spool, clock, self._ready, self._window, self._supply, self._settler, self._take)
         self.braking: Braking | None = None
         self.suppressing: Suppressing | None = None
@@ -168,6 +167,9 @@ class Engine:
             items = self.suppressing.sift(items, self._settler.put)
         self._ready.add(items)
         self._dispatch()
+
+    def _late(self, item: Item) -> Item | None:
+        return item if self.suppressing is None else self.suppressing.late(item, self._settler.put)
 
     def hold_stopped(self, braking: Braking) -> None:
         """Have held what is ready and stopped by now."""

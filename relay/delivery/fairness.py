@@ -8,11 +8,11 @@ room of its own beyond the rest, enough to go on by.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from relay.delivery.turns import RANK_SHIFT, is_urgent, way_of
+from relay.delivery.turns import RANK_SHIFT, WAY_SHIFT, is_urgent, way_of
 
 MAX_MESSAGES: Final = 12_000
 """Messages held under lease at a time; all others stay in the spool."""
@@ -161,6 +161,23 @@ def _count(counts: dict[int, list[int]], key: int, messages: int, octets: int) -
         del counts[key]
 
 
+def wanting(window: Window, turns: Iterable[int], most: int) -> Iterator[tuple[int, int]]:
+    """Those of ``turns`` that want some now, and how many: the first ``most`` of each way and priority, as a crowd of
+    sources wants much the same.
+    """
+    found: dict[int, int] = {}
+    for turn in turns:
+        kind = turn >> WAY_SHIFT
+        if found.get(kind, 0) >= most:
+            continue
+        want = window.wants(turn)
+        if want:
+            found[kind] = found.get(kind, 0) + 1
+            yield turn, want
+        elif turn not in window.held:
+            found[kind] = most  # where one that holds nothing wants none, none does
+
+
 def shares(window: Window, turns: Iterable[int], limit: int) -> dict[int, int]:
     """How many messages of each of ``turns``, which have some in the spool, to bring in by a claim of ``limit``.
 
@@ -168,10 +185,7 @@ def shares(window: Window, turns: Iterable[int], limit: int) -> dict[int, int]:
     """
     given: dict[int, int] = {}
     wanted: dict[int, int] = {}
-    for turn in turns:
-        want = window.wants(turn)
-        if not want:
-            continue
+    for turn, want in wanting(window, turns, limit):
         if is_urgent(turn):
             given[turn] = min(want, limit)
             limit -= given[turn]

@@ -87,6 +87,7 @@ class Lane:
         self.regulator = Regulator(upstream.name, wall=wall)
         self.circuit = Circuit()
         self.last_error: str | None = None
+        self.moved_at = 0.0  # when it answered last, or an idle session was given something
         self._owner = owner
         self._chance = chance
         self._wall = wall
@@ -157,6 +158,8 @@ class Lane:
 
     def begin(self, request: DeliveryRequest, where: Place = Place.IDLE) -> None:
         """Hand ``request`` to a session; only ``where`` :meth:`place_for` says."""
+        if where is Place.IDLE:
+            self.moved_at = self._loop.time()
         session = self._idle.pop() if self._idle and where is Place.IDLE else self._chainable.popleft()
         try:
             session.begin(request)
@@ -319,6 +322,7 @@ class Lane:
     # -- SessionObserver --------------------------------------------------------------------------------------------
     def finished(self, session: Session, finished: Finished) -> None:
         """A request has all its outcomes."""
+        self.moved_at = self._loop.time()
         self._learn(session, finished)
         if any(map(is_own, finished.outcomes)):
             if session in self._sessions:  # an ended one may still tell of what it could not have

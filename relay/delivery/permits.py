@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from math import inf
 from typing import Final
 
 from relay.clock import BootClock, Clock
 from relay.delivery.account import AccountLimit, account_limits, tightened
 from relay.delivery.quota.ledger import Kept, Ledger, Use
+from relay.delivery.rehearsal import WARMUP
 from relay.delivery.warmup import is_held_by, limits_on, until_midnight
 from relay.settings import Limit, UpstreamSettings
 from relay.spool import QuotaRecord, Spool, SpoolBroken, SpoolError
@@ -198,7 +200,18 @@ class Permits:
         now, wall = self._clock.boottime(), self._quotas.clock.now()
         for use in self._ledger.uses(now):
             free_at = now + use.limit.window if use.free_at is None else use.free_at
-            yield use, wall + free_at - now
+            yield use, min(wall + free_at - now, self._grown_at(use, wall))
+
+    def _grown_at(self, use: Use, wall: float) -> float:
+        """When the next day of a warm-up allows more than is used; infinity: no warm-up, or it doesn't."""
+        warmup = self._settings.warmup
+        if warmup is None or use.limit.text != WARMUP:
+            return inf
+        today = datetime.fromtimestamp(wall).astimezone()
+        held = self._held + is_held_by(self._tried, self._deferred)
+        grown = limits_on(self._settings.limits, warmup, held, today + timedelta(days=1))
+        count = next((limit.count for limit in grown if limit.window == use.limit.window), inf)
+        return wall + until_midnight(today) if count > use.used else inf
 
     @property
     def remembers(self) -> bool:
@@ -217,8 +230,10 @@ class Permits:
     @property
     def explanation(self) -> str:
         """What forbids another transaction now, and until when."""
-        used_up = [use.limit.text for use, _ in self.uses() if not use.left]
+        used_up = {use.limit.text: when for use, when in self.uses() if not use.left}
         free_at = self.free_at() - self._loop.time() + self._quotas.clock.now()
+        if WARMUP in used_up:
+            free_at = min(free_at, max(used_up.values()))
         what = " and ".join(used_up) or "its pace"
         if free_at == float("inf"):
             return what

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from relay.clock import Clock
-from relay.delivery.fairness import Window, shares
+from relay.delivery.fairness import Window, shares, wanting
 from relay.delivery.items import Item, weight
 from relay.delivery.yielding import PATIENCE, QUIET, Yielding
 from relay.events import Emit, Requeued
@@ -97,7 +97,7 @@ class Supply:
             self._glance.cancel()
             self._glance = None
         self._asked_at = self._window.messages
-        if any(map(self._window.wants, self._left)):
+        if next(wanting(self._window, self._left, 1), None) is not None:
             self._bell.set()
 
     def due_at(self, due: float) -> None:

@@ -47,6 +47,8 @@ class Suppressing:
         self._emit = emit
         self._settings = settings
         self._list = Suppressed()
+        self._loop = asyncio.get_running_loop()
+        self._grew_at = float("-inf")  # loop time
         self._unwritten: list[tuple[Suppression, SuppressedEvent | None]] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -61,6 +63,7 @@ class Suppressing:
     def configure(self, settings: SuppressionSettings | None) -> None:
         """Go by these from now on; the list stays."""
         self._settings = settings
+        self._grew_at = self._loop.time()
 
     # -- at the door ------------------------------------------------------------------------------------------------
     def refusal(self, address: str) -> Reply | None:
@@ -90,9 +93,13 @@ class Suppressing:
                 stopped.octets = 0  # the part that goes on carries the weight
             # Who wants to be refused at the door wants to hear of what slipped past it too.
             untold = self._settings.at_the_door == "accept"
-            here = replace(HERE, delays=(item.waited, 0.0, 0.0, 0.0))
+            here = replace(HERE, delays=(item.waited, max(0.0, self._loop.time() - item.active), 0.0, 0.0))
             end(Ended(stopped, outcomes, here, Status.BOUNCED, suppressed=True, untold=untold))
         return kept
+
+    def late(self, item: Item, end: Callable[[Ended], None]) -> Item | None:
+        """What is still to go out of an item that was sifted when it came, hours ago perhaps; None: nothing."""
+        return item if item.active > self._grew_at else next(iter(self.sift((item,), end)), None)
 
     def counted(self, ended: Sequence[Ended]) -> None:
         """These are recorded: what bounced for good in a way that tells of its address suppresses it."""
@@ -127,6 +134,7 @@ class Suppressing:
         new = await self._spool.suppress(found)
         for each in found:
             self._list.add(Entry(each.digest, each.cause, each.until))
+        self._grew_at = self._loop.time()
         return new
 
     async def unsuppress(self, digests: Sequence[int]) -> int:
@@ -158,11 +166,12 @@ class Suppressing:
         is_new = self._find(found.address) is None
         if not self._list.add(Entry(found.digest, found.cause, found.until)):
             return
+        self._grew_at = self._loop.time()
         ends = None if found.until is None else _iso(found.until)
         told = SuppressedEvent(found.at, queue_id, found.address, found.cause.value, ends, found.detail)
         self._unwritten.append((found, told if is_new else None))
         if self._writing is None:
-            self._writing = asyncio.get_running_loop().create_task(self._write())
+            self._writing = self._loop.create_task(self._write())
 
     async def _write(self) -> None:
         try:

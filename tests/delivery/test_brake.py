@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from relay.lessons import BrakeRecord, Source
 from relay.mail import Envelope, Message, Priority, Recipient
 from relay.outcome import Outcome
 from relay.settings import BrakeSettings
+from relay.spool import Settlement
 from tests.delivery.scene import LATER, REFUSED, RELAYED, START, FakeUpstream, Scene, settle_down
 
 NEWS = Source("sender", "news@x.test")
@@ -124,6 +127,30 @@ async def test_what_is_ready_when_it_trips_is_held_too_and_all_goes_on_when_it_i
     assert [str(each.source) for each in braking.standing()] in ([], ["tag:may"])
     assert await braking.release(NEWS) is None
     assert "held" not in [(await here.states(number))[0][0] for number in numbers]
+
+
+async def test_what_is_being_held_when_it_is_released_goes_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, up, _ = await scene()
+    await here.spool.brake(BrakeRecord(NEWS, START, "12 of 100 recipients bounced"))
+    braking = here.engine.braking = Braking(here.spool, here.clock, here.events.append, TENTH, here.engine.upstreams_of)
+    await braking.load()
+    gate, settle = asyncio.Event(), here.spool.settle
+
+    async def slowly(settlements: Sequence[Settlement]) -> frozenset[int]:
+        await gate.wait()
+        return await settle(settlements)
+
+    monkeypatch.setattr(here.spool, "settle", slowly)
+    number = await here.arrives("c@y.test", sender="news@x.test", priority=Priority.BULK)
+    releasing = asyncio.create_task(braking.release(NEWS))
+    await settle_down()
+    gate.set()
+    await settle_down()
+    assert await releasing == 1
+    here.engine.waiting()  # as the operators' desk has it
+    await settle_down()
+    assert len(up.working[0].begun) == 1
+    assert (await here.states(number))[0][0] != "held"
 
 
 async def test_what_is_stopped_outlives_the_process() -> None:

@@ -136,6 +136,20 @@ async def test_what_slips_past_the_door_is_told_of() -> None:
     assert len(here.seen(Bounced)) == 1
 
 
+async def test_what_waits_in_memory_does_not_go_to_who_is_suppressed_meanwhile() -> None:
+    here, up, suppressing = await scene()
+    for _ in range(2):  # the connections that there are
+        await here.arrives("c@y.test")
+    alone, beside = await here.arrives("b@y.test"), await here.arrives("b@y.test", "d@y.test")
+    await suppressing.suppress([by_hand("b@y.test")])
+    for _ in range(3):
+        up.working[0].answer(RELAYED)
+        await settle_down()
+    ((first, _),) = await here.states(alone)
+    (second, _), (other, _) = await here.states(beside)
+    assert (first, second, other) == ("suppressed", "suppressed", "relayed")
+
+
 async def test_a_notification_to_a_suppressed_sender_is_no_dead_letter() -> None:
     here, _, suppressing = await scene()
     await suppressing.suppress([by_hand("a@x.test"), by_hand("gone@y.test")])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from relay.delivery.fairness import PER_FREE, URGENT_PART, Window, shares
 from relay.delivery.turns import (
     NORMAL_PER_BULK,
+    RANK_SHIFT,
     WAY_SHIFT,
     Ordinary,
     Sources,
@@ -217,3 +218,24 @@ def test_a_lone_source_fills_its_share_and_is_refilled_by_the_quarter() -> None:
     for _ in range(30):
         window.free(1, RANK)
     assert shares(window, [RANK], 500) == {RANK: 59}
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_many_sources_cost_little_to_choose_from(monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
+    window = Window(100, 1000)
+    asked: list[int] = []
+    wants = Window.wants
+
+    def counted(self: Window, turn: int) -> int:
+        asked.append(turn)
+        return wants(self, turn)
+
+    monkeypatch.setattr(Window, "wants", counted)
+    for n in range(100 if full else 40):
+        window.take(1, 2 << RANK_SHIFT | n)
+    urgent = 7
+    left = dict.fromkeys([*(2 << RANK_SHIFT | n for n in range(20_000)), urgent])
+    given = shares(window, left, 30)
+    assert urgent in given or full
+    assert sum(given.values()) == (0 if full else 30)
+    assert len(asked) < 200

@@ -82,3 +82,19 @@ async def test_the_next_day_grows_unless_the_last_one_was_bad_also_over_a_restar
     up = permits(clock, spool, settings, held=1)
     assert allowed() == 300
     await up.close()
+
+
+async def test_what_is_used_up_is_free_again_at_midnight_where_the_next_day_grows() -> None:
+    spool, clock = FakeSpool(), StandingClock()
+    clock.wall = local(2026, 12, 1, 12).timestamp()
+    up = permits(clock, spool, UpstreamSettings("up", warmup=WARMUP))
+    up._ledger.allowance = 200
+    for _ in range(200):
+        up.take(1).ended(content_sent=True)
+    midnight = local(2026, 12, 2)
+    assert [(use.left, when) for use, when in up.uses()] == [(0, midnight.timestamp())]
+    assert up.explanation == f"warmup; the next is free at {midnight.isoformat(' ', 'seconds')}"
+    up._deferred = up._tried
+    ((_, when),) = up.uses()
+    assert when > clock.wall + DAY, "it stays where it is"
+    await up.close()

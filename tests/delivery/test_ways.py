@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
 from relay.daemon.upkeep import expire_old
-from relay.delivery import supply
+from relay.delivery import dispatch, supply
 from relay.delivery.fairness import Window
 from relay.delivery.lane import Lane, LaneLimits
 from relay.delivery.routing import Routing
@@ -263,6 +265,54 @@ async def test_what_one_cannot_have_goes_to_whichever_of_the_others_is_up() -> N
     ups[2].working[0].answer(RELAYED)
     await settle_down()
     assert await here.states(number) == [("relayed", 1)]
+    await here.engine.stop(0.0)
+
+
+@pytest.mark.parametrize("strategy", ["failover", "rotate"])
+async def test_one_that_says_nothing_any_more_is_passed_over_until_it_does(
+    strategy: Literal["failover", "rotate"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent, other = ups = [FakeUpstream("silent", depth=2), FakeUpstream("other")]
+    here = Routed(*ups)
+    here.route(RouteSettings("default", ("silent", "other"), strategy))
+    await here.engine.start()
+    for _ in range(5):
+        await here.comes()
+    assert (len(begun(silent)), len(begun(other))) == (4, 0), "a server may be slow"
+    monkeypatch.setattr(dispatch, "SILENT", 0.0)
+    await here.comes(Priority.URGENT)
+    assert (len(begun(silent)), len(begun(other))) == (4, 2), "each recipient at one of them only"
+    monkeypatch.setattr(dispatch, "SILENT", 30.0)
+    silent.working[0].answer(RELAYED)
+    await settle_down()
+    await here.comes()
+    back = 4 if strategy == "failover" else 3  # in a rotating route it is the other's turn now
+    assert (len(begun(silent)), len(begun(other))) == (back, 2)
+    await here.engine.stop(0.0)
+
+
+async def test_one_that_says_nothing_is_noticed_when_nothing_else_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, other = ups = [FakeUpstream("silent"), FakeUpstream("other")]
+    monkeypatch.setattr(dispatch, "SILENT", 0.05)
+    here = Routed(*ups)
+    here.route(RouteSettings("default", ("silent", "other")))
+    await here.engine.start()
+    for _ in range(3):
+        await here.comes()
+    await asyncio.sleep(0.2)
+    assert (len(begun(silent)), len(begun(other))) == (2, 1)
+    await here.engine.stop(0.0)
+
+
+async def test_one_that_had_nothing_to_say_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    idle, other = ups = [FakeUpstream("idle"), FakeUpstream("other")]
+    here = Routed(*ups)
+    here.route(RouteSettings("default", ("idle", "other")), max_connections=1)
+    await here.engine.start()
+    here.engine.lanes[0].moved_at -= 3600.0
+    for _ in range(2):
+        await here.comes()
+    assert (len(begun(idle)), len(begun(other))) == (1, 0)
     await here.engine.stop(0.0)
 
 
