@@ -8,66 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from relay.outcome import ReplyRule
-
-
-class Spelling(StrEnum):
-    """How a value is written in relay.toml, where its Python type does not say."""
-
-    DURATION = "duration"
-    PERIOD = "period"
-    SIZE = "size"
-    ROOM = "room"
-    COUNT = "count"
-    PORT = "port"
-    NETWORK = "network"
-    ADDRESS = "address"
-    HOST = "host"
-    IP = "ip"
-    DOMAIN = "domain"
-    FILE = "file"
-    PATH = "path"
-    LOG = "log"
-    TAG = "tag"
-    SPOOL = "spool"
-    SOCKET = "socket"
-    MODE = "mode"
-    HASH = "hash"
-    SENDER = "sender"
-    DELAY = "delay"
-    ALIASES = "aliases"
-    DKIM_KEYS = "dkim_keys"
-    UPSTREAM_DKIM = "upstream_dkim"
-    LIMIT = "limit"
-    LIMITS = "limits"
-    PAUSE = "pause"
-    SHARE = "share"
-    WARMUP = "warmup"
-    MATCH = "match"
-    URL = "url"
-    OPTIONS = "options"
-    SENDERS = "senders"
-
-
-Duration = Annotated[float, Spelling.DURATION]
-"""Seconds, more than none."""
-Period = Annotated[float, Spelling.PERIOD]
-"""Seconds, or none."""
-Size = Annotated[int, Spelling.SIZE]
-"""Octets, more than none."""
-Room = Annotated[int, Spelling.ROOM]
-"""Octets, or none."""
-Count = Annotated[int, Spelling.COUNT]
-"""How many, one at least."""
-Port = Annotated[int, Spelling.PORT]
-Network = Annotated[str, Spelling.NETWORK]
-"""An IPv4 or IPv6 network in CIDR notation, checked when the configuration is read."""
-FilePath = Annotated[str, Spelling.FILE]
-"""Absolute once the configuration is read; there relative to the configuration's folder."""
-
+from relay.spelling import Count, Duration, FilePath, Network, Period, Port, Room, Size, Spelling
 
 InDoubt = Literal["retry", "hold", "fail"]
 """What becomes of mail that was sent whole and never answered."""
@@ -364,6 +308,19 @@ class ControlSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """``[http]``; ``address`` is "host:port" or "[v6]:port"; "": off. ``token_file`` empty: ``http.token`` beside the
+    spool, as loading fills in. The two limits are those of a message that is submitted.
+    """
+
+    address: Annotated[str, Spelling.DOOR] = "127.0.0.1:2580"
+    auth: Literal["token", "none"] = "token"
+    token_file: Annotated[str, Spelling.PATH] = ""
+    max_message_size: Size = 25_000_000
+    max_recipients: Count = 1000
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """``[log]``; ``target`` is "stderr", "journald" or a file's path.
 
@@ -388,6 +345,7 @@ class Settings:
     queue: QueueSettings = QueueSettings()
     control: ControlSettings = ControlSettings()
     log: LogSettings = LogSettings()
+    http: HttpSettings | None = None
     users: tuple[UserSettings, ...] = ()
     rewrite: RewriteSettings = RewriteSettings()
     brake: BrakeSettings = BrakeSettings()

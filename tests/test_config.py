@@ -21,6 +21,7 @@ from relay.settings import (
     DkimKeySettings,
     DkimSettings,
     FeedbackSettings,
+    HttpSettings,
     ListenerSettings,
     LogSettings,
     OAuth2Settings,
@@ -226,6 +227,13 @@ def test_what_an_extra_is_for_names_it(tmp_path: Path, monkeypatch: pytest.Monke
     assert read(tmp_path, UPSTREAM).upstreams  # which needs nothing of it
 
 
+def test_http_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.config.http.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r'server is installed; allowed: what "pip install relay\[http\]" brings'):
+        read(tmp_path, UPSTREAM + "[http]\n")
+    assert read(tmp_path, UPSTREAM + '[http]\naddress = "off"\n').http is None
+
+
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     settings = read(
         tmp_path,
@@ -323,12 +331,20 @@ def test_a_wide_public_network_is_an_open_relay(tmp_path: Path, network: str) ->
         (UPSTREAM + 'tls = "none"\ntls_verify = false\n', "tls_verify has no meaning beside"),
         (UPSTREAM + '[listener.a]\nmax_message_size = "11GB"\n', "refused for ever"),
         (UPSTREAM + '[listener.a]\naddress = "0.0.0.0:25"\nnetworks = ["198.51.100.0/24"]\n', "a public network"),
+        (UPSTREAM + '[http]\naddress = "0.0.0.0:2580"\n', "[http] 0.0.0.0:2580: the token crosses"),
         ('hostname = "relay"\n' + UPSTREAM, "hostname: relay is no full domain name"),
     ],
 )
 def test_what_works_but_is_not_meant_is_a_warning(tmp_path: Path, text: str, said: str) -> None:
     (warning,) = warnings(read(tmp_path, text))
     assert said in warning
+
+
+def test_http_is_off_until_it_stands_there(tmp_path: Path) -> None:
+    assert read(tmp_path, UPSTREAM).http is None
+    assert read(tmp_path, UPSTREAM + '[http]\naddress = "off"\n').http is None
+    http = read(tmp_path, UPSTREAM + '[spool]\nurl = "sqlite:///s/spool.db"\n[http]\n').http
+    assert http == HttpSettings(token_file=str(tmp_path / "s" / "http.token"))
 
 
 def test_a_plain_configuration_has_no_warnings(tmp_path: Path) -> None:
@@ -364,6 +380,7 @@ def test_the_shipped_file_documents_every_key() -> None:
         "dkim": (DkimSettings, document["dkim"]["example.com"]),
         "control": (ControlSettings, document["control"]),
         "log": (LogSettings, document["log"]),
+        "http": (HttpSettings, document["http"]),
     }
     assert document.keys() == {"hostname", *tables}
     for name, (of, table) in tables.items():
@@ -384,6 +401,7 @@ def test_the_shipped_file_documents_the_true_defaults(tmp_path: Path) -> None:
     assert settings.queue == QueueSettings()
     assert settings.listeners == (ListenerSettings(),)
     assert settings.log == LogSettings(key_file="/var/lib/relay/log.key")
+    assert settings.http == HttpSettings(token_file="/var/lib/relay/http.token")
     assert settings.rewrite == RewriteSettings()
     assert settings.brake == BrakeSettings()
     assert settings.suppression == SuppressionSettings()

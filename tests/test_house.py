@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS: Final = (
-    ("mail", "outcome", "clock", "events", "settings", "value", "backlog", "lessons", "suppression"),
+    ("mail", "outcome", "clock", "events", "settings", "value", "backlog", "lessons", "suppression", "spelling"),
     (
         "smtp",
         "policy",
@@ -56,10 +56,16 @@ DOORS: Final = {
     "cryptography": "signing",
     "dkim": "dkim",
     "dns": "upstream.resolver",
+    "h11": "http",
+    "jinja2": "http",
+    "msgspec": "http",
+    "prometheus_client": "http",
     "pysqlite3": "spool",
     "rich": "cli",
     "sqlite3": "spool",
     "sqlite_utils": "spool",
+    "starlette": "http",
+    "uvicorn": "http",
     "uvloop": "daemon",
 }
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from relay.config.values import read
-from relay.settings import ListenerSettings, QueueSettings, Spelling, SpoolSettings
+from relay.settings import ListenerSettings, QueueSettings, SpoolSettings
+from relay.spelling import Spelling
 
 ROOT = Path(__file__).parents[1]
 UNITS = ROOT / "systemd"

@@ -9,6 +9,7 @@ from relay.cli.access import CONTEXT, config_option
 from relay.cli.backup import backup
 from relay.cli.bench import bench
 from relay.cli.brake import brake
+from relay.cli.dashboard import dashboard
 from relay.cli.dkim import dkim
 from relay.cli.logs import log
 from relay.cli.planning import plan
@@ -49,6 +50,7 @@ for _command in (
     user,
     dkim,
     backup,
+    dashboard,
     log,
     simulator,
     bench,

@@ -33,7 +33,7 @@ def _counts(_context: click.Context, _parameter: click.Parameter, text: str) -> 
 def _sizes(_context: click.Context, _parameter: click.Parameter, text: str) -> list[int]:
     from relay.config.problems import Unreadable
     from relay.config.values import read
-    from relay.settings import Spelling
+    from relay.spelling import Spelling
 
     try:
         sizes = [int(str(read(Spelling.SIZE, each, Path()))) for each in text.split(",")]

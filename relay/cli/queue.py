@@ -22,7 +22,7 @@ class DurationType(click.ParamType[float]):
         from pathlib import Path
 
         from relay.config.values import read
-        from relay.settings import Spelling
+        from relay.spelling import Spelling
 
         if isinstance(value, float):
             return value

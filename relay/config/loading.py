@@ -17,6 +17,7 @@ from relay.config.aws import with_smtp_credentials
 from relay.config.dkim import DOMAIN, DOMAIN_ALLOWED, dkim_problems
 from relay.config.environment import PREFIX, Variable, overlay
 from relay.config.feedback import feedback_problems
+from relay.config.http import http_problems
 from relay.config.kinds import oauth2_problems
 from relay.config.passwords import SECRETS, take_secret
 from relay.config.presets import fill_in, presets
@@ -29,6 +30,7 @@ from relay.settings import (
     ControlSettings,
     DkimSettings,
     FeedbackSettings,
+    HttpSettings,
     ListenerSettings,
     LogSettings,
     OAuth2Settings,
@@ -36,12 +38,12 @@ from relay.settings import (
     RewriteSettings,
     RouteSettings,
     Settings,
-    Spelling,
     SpoolSettings,
     SuppressionSettings,
     UpstreamSettings,
     UserSettings,
 )
+from relay.spelling import Spelling
 
 T = TypeVar("T")
 
@@ -61,6 +63,7 @@ _KNOWN: Final = (
     "dkim",
     "control",
     "log",
+    "http",
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _USER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
@@ -142,9 +145,12 @@ class _Loading:
         dkim = list(self._tables(DkimSettings, document, "dkim"))
         control = self._table(ControlSettings, document, "control")
         log = self._table(LogSettings, document, "log")
+        http = self._table(HttpSettings, document, "http")
         if not document.get("upstream"):
             self._problem("upstream.NAME", "", "no upstream", "one such table at least: where mail goes")
         self._problems += rules.check(self._file, listeners, upstreams, users)
+        if "http" in document:
+            self._problems += http_problems(self._file, http, listeners)
         for signing in dkim:
             self._problems += dkim_problems(self._file, signing)
         routes = list(self._tables(RouteSettings, document, "route"))
@@ -159,6 +165,7 @@ class _Loading:
             upstreams=tuple(table.value for table in upstreams),
             control=self._control(control, spool),
             log=self._log(log.value, spool.value),
+            http=self._http(http.value, spool.value) if "http" in document else None,
             users=tuple(table.value for table in users),
             rewrite=rewrite.value,
             brake=brake.value,
@@ -251,6 +258,12 @@ class _Loading:
     def _log(self, log: LogSettings, spool: SpoolSettings) -> LogSettings:
         beside = os.path.join(os.path.dirname(spool.path), "log.key")  # noqa: PTH118, PTH120
         return log if log.key_file else dataclasses.replace(log, key_file=beside)
+
+    def _http(self, http: HttpSettings, spool: SpoolSettings) -> HttpSettings | None:
+        beside = os.path.join(os.path.dirname(spool.path), "http.token")  # noqa: PTH118, PTH120
+        if not http.address:
+            return None
+        return http if http.token_file else dataclasses.replace(http, token_file=beside)
 
     def _control(self, control: Table[ControlSettings], spool: Table[SpoolSettings]) -> ControlSettings:
         if control.value.path:

@@ -12,6 +12,7 @@ from relay.config.aws import iam_problems
 from relay.config.certificates import flaw_of_chain, flaw_of_trust
 from relay.config.dkim import dkim_warnings
 from relay.config.folders import folder_warnings
+from relay.config.http import http_warnings
 from relay.config.kinds import kind_problems
 from relay.config.listeners import listener_problems, listener_warnings, user_problems
 from relay.config.presets import contradictions
@@ -52,6 +53,7 @@ def warnings(settings: Settings) -> tuple[str, ...]:
     return (
         *folder_warnings(settings),
         *listener_warnings(settings),
+        *http_warnings(settings),
         *_upstream_warnings(settings),
         *dkim_warnings(settings),
         *contradictions(settings),

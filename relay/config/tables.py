@@ -19,7 +19,8 @@ from relay.config import values
 from relay.config.environment import Variable
 from relay.config.passwords import SECRETS, sources_of
 from relay.config.problems import Problem, Unreadable, describe, unknown
-from relay.settings import ControlSettings, Spelling, SpoolSettings
+from relay.settings import ControlSettings, SpoolSettings
+from relay.spelling import Spelling
 
 T = TypeVar("T")
 

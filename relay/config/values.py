@@ -20,8 +20,9 @@ from relay.config.matching import SHARE_ALLOWED, read_limits, read_match, read_s
 from relay.config.problems import Unreadable, describe, kind_of
 from relay.config.signing import read_keys, read_upstream_dkim
 from relay.listener.passwords import flaw_of_hash
-from relay.settings import Secret, Spelling
+from relay.settings import Secret
 from relay.smtp.senders import is_pattern
+from relay.spelling import Spelling
 
 SOCKET_PATH_MAX: Final = 107
 """Octets of a Unix socket's path: sun_path of unix(7) without its final NUL."""
@@ -157,6 +158,13 @@ def _address(text: str, folder: Path) -> str | None:
     return text
 
 
+def _door(text: str, folder: Path) -> str | None:
+    """An address that is no Unix socket; "" for none."""
+    if text == "off":
+        return ""
+    return None if text.startswith(_UNIX) else _address(text, folder)
+
+
 def _host(text: str, _folder: Path) -> str | None:
     return text if _DOMAIN.fullmatch(text) or _is_ip(text) else None
 
@@ -263,6 +271,7 @@ _TEXTS: Final[dict[Spelling, tuple[str, Callable[[str, Path], object]]]] = {
         'an IP address and a port such as "127.0.0.1:2525", "[::1]:2525" or "0.0.0.0:25", or "unix:" and a path',
         _address,
     ),
+    Spelling.DOOR: ('an IP address and a port such as "127.0.0.1:2580" or "[::1]:2580", or "off"', _door),
     Spelling.LIMIT: (LIMIT_ALLOWED, read_limit),
     Spelling.SHARE: (SHARE_ALLOWED, read_share),
     Spelling.HOST: ('a host name or an IP address, without a port, such as "smtp.example.com"', _host),

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
@@ -24,15 +24,15 @@ from relay.control.services import Services
 from relay.daemon import diagnostics
 from relay.daemon.activation import passed_sockets
 from relay.daemon.desk import Desk
-from relay.daemon.faults import fault_hook
 from relay.daemon.feedback import FeedbackDesk
 from relay.daemon.lanes import Lanes
+from relay.daemon.opening import open_patiently
 from relay.daemon.outlook import LiveOutlook
 from relay.daemon.rlimits import set_limits
 from relay.daemon.signing import SigningDesk
 from relay.daemon.stepping import follow_the_clock
 from relay.daemon.supervision import Supervision
-from relay.daemon.upkeep import Upkeep, current_trouble, expire_backlog, sweep_hourly
+from relay.daemon.upkeep import Upkeep, current_trouble, expire_backlog, standing, sweep_hourly
 from relay.delivery.braking import Braking
 from relay.delivery.delays import DelayWarnings
 from relay.delivery.engine import Engine
@@ -41,7 +41,7 @@ from relay.delivery.permits import Quotas
 from relay.delivery.remembering import Remembered
 from relay.delivery.routing import Routing
 from relay.delivery.suspects import Suspects
-from relay.events import Notice
+from relay.events import Emit, Notice
 from relay.listener.inherited import Inherited
 from relay.listener.intake import Intake
 from relay.listener.server import Listeners
@@ -49,7 +49,9 @@ from relay.maillog import MailLog
 from relay.settings import Settings
 from relay.spool import Spool, SpoolBroken, SpoolDamaged, SpoolError, SpoolFull, SpoolLocked
 from relay.spool.errors import SpoolBusy
-from relay.spool.sqlite import open_spool
+
+if TYPE_CHECKING:
+    from relay.daemon.web import Web
 
 EX_OK: Final = 0
 EX_UNAVAILABLE: Final = 69
@@ -59,8 +61,8 @@ EX_CONFIG: Final = 78
 LEFT_AT_ONCE: Final = 128 + signal.SIGTERM
 """Exit status after a second SIGTERM, as a shell would report the signal."""
 
-LOCK_PATIENCE: Final = 1.0
-"""Seconds that a locked spool is tried for: offline commands and submissions hold it for some tens of milliseconds."""
+WEB_GRACE: Final = 1.0
+"""Seconds that an HTTP answer under way has after all else has ended."""
 
 Load = Callable[[], Settings]
 """Reads the configuration; raises what the command line reports."""
@@ -116,7 +118,12 @@ class Relay:
         except ValueError as error:
             return self._refuse(EX_CONFIG, f"[dkim]: {error}")
         try:
-            spool = await self._open_spool()
+            self._web = _web(self._settings, self._clock, self._log.emit)
+        except OSError as error:
+            return self._refuse(EX_UNAVAILABLE, f"[http] token_file: {error}")
+        self._emit = self._log.emit if self._web is None else self._web.emit
+        try:
+            spool = await open_patiently(self._settings.spool, self._clock, self._on_broken)
         except SpoolLocked as error:
             return self._refuse(EX_TEMPFAIL, str(error))
         except (SpoolDamaged, SpoolBroken) as error:
@@ -135,19 +142,6 @@ class Relay:
             except SpoolError as error:
                 self._status = self._refuse(EX_IOERR, str(error))
 
-    async def _open_spool(self) -> Spool:
-        """Open the spool; a command that has it for a moment is waited for, another relay is not."""
-        deadline = self._clock.monotonic() + LOCK_PATIENCE
-        while True:
-            try:
-                return await open_spool(
-                    self._settings.spool, clock=self._clock, fault=fault_hook(os.environ), on_broken=self._on_broken
-                )
-            except SpoolLocked:
-                if self._clock.monotonic() >= deadline:
-                    raise
-                await asyncio.sleep(0.05)
-
     async def _serve(self, spool: Spool) -> int:
         settings, boot = self._settings, SystemBootClock()
         suspects = Suspects(FlightRecorder(Path(f"{settings.spool.path}.flight"), boot.boot))
@@ -155,7 +149,7 @@ class Relay:
             spool,
             settings.queue,
             self._clock,
-            self._log.emit,
+            self._emit,
             reporter=settings.hostname,
             chance=SystemRandom().random,
             suspects=suspects,
@@ -165,28 +159,27 @@ class Relay:
         remembered = self._remembered = Remembered(spool, self._clock)
         await remembered.load()
         engine.watch = remembered.look
-        braking = engine.braking = Braking(spool, self._clock, self._log.emit, settings.brake, engine.upstreams_of)
+        braking = engine.braking = Braking(spool, self._clock, self._emit, settings.brake, engine.upstreams_of)
         await braking.load()
-        feedback = self._feedback = FeedbackDesk(spool, self._clock, self._log.emit, engine, settings)
+        feedback = self._feedback = FeedbackDesk(spool, self._clock, self._emit, engine, settings)
         await feedback.suppressing.load()
         routing = _routing(settings)
         report = feedback.hearing.report
-        lanes = self._lanes = Lanes(engine, quotas, remembered, self._clock, self._log.emit, report)
+        lanes = self._lanes = Lanes(engine, quotas, remembered, self._clock, self._emit, report)
         engine.route([lanes.open(each, settings.hostname) for each in settings.upstreams], routing)
         engine.signing.configure(self._signing.signer, settings.upstreams)
         await engine.start()
         engine.supervise(self._on_failure)
         self._signals(engine)
         outlook = LiveOutlook(engine, lambda: self._settings, self._clock, boot)
-        services = Services(
-            spool, self._clock, Desk(engine, feedback.hearing), forecaster=outlook, accepted=self._accepted
-        )
+        desk = Desk(engine, feedback.hearing)
+        services = Services(spool, self._clock, desk, forecaster=outlook, accepted=self._accepted)
         control = ControlServer(services, settings.control.path)
         intake = self._intake = Intake(
             spool,
             self._clock,
             settings.hostname,
-            self._log.emit,
+            self._emit,
             engine,
             rewrite=settings.rewrite,
             upstreams=[each.name for each in settings.upstreams],
@@ -202,14 +195,14 @@ class Relay:
             hostname=settings.hostname,
             receiver=intake,
             clock=self._clock,
-            emit=self._log.emit,
+            emit=self._emit,
             users=settings.users,
             inherited=self._inherited,
         )
         delays = self._delays = DelayWarnings(
             spool,
             self._clock,
-            self._log.emit,
+            self._emit,
             lambda: self._settings.queue,
             engine.waiting,
             partial(current_trouble, engine),
@@ -224,23 +217,31 @@ class Relay:
         try:
             await control.start()
             await listeners.start()
+            if self._web is not None:
+                await self._web.start(spool, services, desk, feedback, intake, listeners)
         except OSError as error:
             upkeep.cancel()
             await listeners.stop(0.0)
+            if self._web is not None:
+                await self._web.stop()
             await control.stop()
             await engine.stop(0.0)
             return self._refuse(EX_UNAVAILABLE, str(error))
         gc.collect()
         gc.freeze()  # what the start built lives as long as the process: the collector need not look at it again
         self._tell(f"daemon started -- version {_version()}, listening on {', '.join(listeners.addresses)}")
-        await self._supervision.ready(spool, lambda: _standing(spool, engine))
+        await self._supervision.ready(spool, lambda: standing(spool, engine))
         await self._stop.wait()
         self._supervision.stopping()
+        if self._web is not None:
+            self._web.ending()
         upkeep.cancel()
         grace = self._settings.queue.stop_timeout if self._status == EX_OK else 0.0
         await self._wind_up(listeners, engine, grace)
         if self._status == EX_IOERR:
             suspects.close()  # the disk's doing, no message's
+        if self._web is not None:
+            await self._web.stop(WEB_GRACE)
         await control.stop()
         self._tell("daemon stopped")
         return self._status
@@ -313,6 +314,7 @@ class Relay:
             ("[spool]", before.spool, settings.spool),
             ("[control]", before.control, settings.control),
             ("[log]", before.log, settings.log),
+            ("[http]", before.http, settings.http),
         ):
             if old != new:
                 self._tell(f"reload: a change of {table} takes effect at the next start", warning=True)
@@ -378,10 +380,13 @@ def _routing(settings: Settings) -> Routing:
     return Routing(settings.routes, [each.name for each in settings.upstreams], settings.queue.bounces)
 
 
-async def _standing(spool: Spool, engine: Engine) -> str:
-    """One line for ``systemctl status``."""
-    totals = await spool.totals()
-    return f"{totals.messages} queued; " + ", ".join(f"{lane.name} is {lane.state}" for lane in engine.lanes)
+def _web(settings: Settings, clock: Clock, emit: Emit) -> Web | None:
+    """Where no ``[http]`` stands, nothing of it is imported, and events go straight to the log."""
+    if settings.http is None:
+        return None
+    from relay.daemon.web import Web
+
+    return Web(settings.http, settings.hostname, clock, emit)
 
 
 def _version() -> str:

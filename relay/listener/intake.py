@@ -8,6 +8,7 @@ staged for a message that isn't accepted is discarded, and room reserved with th
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
@@ -66,8 +67,8 @@ class Intake:
         self.clock = clock
         self.hostname = hostname
         self.emit = emit
-        self.accepted = 0
-        """Messages accepted since the start."""
+        self.accepted_by: Counter[str] = Counter()
+        """Messages accepted since the start, by listener."""
         self.delivery = delivery
         self.signing = signing
         self.heard = heard
@@ -89,7 +90,15 @@ class Intake:
         self.upstreams = frozenset(upstreams)
         self.dedupe = dedupe
         self.routing = routing
+        listeners = tuple(listeners)
         self.submissions.configure(listeners)
+        for each in listeners:
+            self.accepted_by.setdefault(each.name, 0)
+
+    @property
+    def accepted(self) -> int:
+        """Messages accepted since the start."""
+        return self.accepted_by.total()
 
     def check_room(self, size: int, client: Client) -> Reply | None:
         """Whether the spool would take ``size`` octets now, and so many messages from this client; else the reply to
@@ -338,7 +347,7 @@ class Reception:
                 self._repairs(stamped),
             )
         )
-        intake.accepted += 1
+        intake.accepted_by[self._client.listener] += 1
         if leased:
             self._hand_over(arrival, signing)
         else:
