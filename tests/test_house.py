@@ -41,7 +41,7 @@ LAYERS: Final = (
     ),
     ("spool", "upstream"),
     ("listener", "signing", "control", "spool.*", "upstream.*", "delivery", "maillog", "metrics", "http"),
-    ("config", "daemon", "cli", "checking", "sendmail", "__main__"),
+    ("config", "daemon", "cli", "checking", "sendmail", "compiled", "__main__"),
 )
 """docs/decisions.md: words, pure machines, ports, edges, root. "spool.*" is all of the package but its __init__."""
 

@@ -188,6 +188,19 @@ async def test_drop_leaves_its_own_message_in_doubt_and_the_next_one_untouched()
     assert session.capacity == 0
 
 
+async def test_what_begins_before_the_observer_knows_of_the_end_was_not_sent() -> None:
+    observer = Observer()
+    session = await upstream().connect(observer)
+    session.begin(request(1, "drop@y.test"))
+    session.abort("timed out")
+    session.begin(request(2, "b@y.test", "c@y.test"))
+    await observer.until(lambda: len(observer.results) == 2)
+    second = observer.results[1]
+    assert [(o.scope, o.in_doubt) for o in second.outcomes] == [(Scope.SESSION, False)] * 2
+    assert not second.content_sent
+    assert len(observer.ends) == 1
+
+
 async def test_slow_keeps_those_behind_it_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     observer = Observer()
     loop = asyncio.get_running_loop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from relay import __version__
+from relay import IS_COMPILED, __version__
 from relay.cli.access import CONTEXT, config_option
 from relay.cli.backup import backup
 from relay.cli.bench import bench
@@ -25,7 +25,9 @@ from relay.cli.users import user
 
 @click.group(context_settings=CONTEXT)
 @config_option
-@click.version_option(__version__, prog_name="relay", message="%(prog)s %(version)s")
+@click.version_option(
+    __version__, prog_name="relay", message="%(prog)s %(version)s" + (", compiled" if IS_COMPILED else "")
+)
 def main() -> None:
     """A local mail relay: takes mail on localhost, keeps it safe, gets it out.
 

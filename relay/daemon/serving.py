@@ -390,6 +390,6 @@ def _web(settings: Settings, clock: Clock, emit: Emit) -> Web | None:
 
 
 def _version() -> str:
-    from relay import __version__
+    from relay import IS_COMPILED, __version__
 
-    return __version__
+    return f"{__version__}, compiled" if IS_COMPILED else __version__

@@ -207,8 +207,8 @@ class Engine:
 
     def _signed(self, item: Item, upstream: str) -> None:
         item.signed_for = upstream
-        if item.leaving is not None and item.leaving.told:
-            self._emit(of_leaving(self._clock.now(), item, item.leaving))
+        if (leaving := item.leaving) is not None and leaving.told:
+            self._emit(of_leaving(self._clock.now(), item, leaving))
         self._dispatch()
 
     def _unsent(self, item: Item, outcome: Outcome) -> None:
@@ -287,8 +287,8 @@ class Engine:
             self._suspects.recorded(number, over=number in done)
             if item.octets:
                 self._window.free(item.octets, item.turn)
-        if self.braking is not None and self.braking.counted(ended):
-            self.hold_stopped(self.braking)
+        if (braking := self.braking) is not None and braking.counted(ended):
+            self.hold_stopped(braking)
         if self.suppressing is not None:
             self.suppressing.counted(ended)
         if next_due is not None:

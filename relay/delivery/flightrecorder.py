@@ -46,17 +46,17 @@ class FlightRecorder:
 
     def _open(self, path: Path, header: bytes) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        self._descriptor = os.open(path, flags, 0o600)
-        status = os.fstat(self._descriptor)
+        self._descriptor = descriptor = os.open(path, flags, 0o600)
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise FileExistsError(errno.EEXIST, "not a file of ours alone")
-        kept = os.pread(self._descriptor, _HEADER + _SLOTS * _RECORD.size, 0)
+        kept = os.pread(descriptor, _HEADER + _SLOTS * _RECORD.size, 0)
         if kept[:_HEADER] == header:
             for at in range(_HEADER, len(kept) - _RECORD.size + 1, _RECORD.size):
                 number, crashes, flying = _RECORD.unpack_from(kept, at)
                 if number:
                     self.found[number] = (crashes, bool(flying))
-        os.pwrite(self._descriptor, header.ljust(_HEADER + _SLOTS * _RECORD.size, b"\0"), 0)
+        os.pwrite(descriptor, header.ljust(_HEADER + _SLOTS * _RECORD.size, b"\0"), 0)
 
     def note(self, number: int, crashes: int, *, flying: bool) -> None:
         """Remember a message; where there are more than fit, not that one."""
@@ -98,7 +98,7 @@ class FlightRecorder:
         self._give_up()
 
     def _give_up(self) -> None:
-        if self._descriptor is not None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
             with suppress(OSError):
-                os.close(self._descriptor)
-            self._descriptor = None
+                os.close(descriptor)

@@ -348,8 +348,8 @@ class Lane:
             self.regulator.took(len(finished.outcomes), now)
             if self.regulator.tempo.pace is not None or isinstance(self.permits, Paced):
                 self._regulate()
-                if self._told and self.circuit.closed and self.regulator.is_worth_telling(now):
-                    self._owner.trouble(self, self._told)
+                if (told := self._told) and self.circuit.closed and self.regulator.is_worth_telling(now):
+                    self._owner.trouble(self, told)
         if self.circuit.failures and (self.circuit.closed or self.circuit.retry_at == _PROBING):
             if self.circuit.trouble is None:
                 proof = self.circuit.closed and any(is_own(o) for o in finished.outcomes)

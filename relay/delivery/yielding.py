@@ -104,7 +104,7 @@ class Yielding:
             if self._is_visited(now):
                 if now < self._pace_at:
                     return self._pace_at - now
-                self._left = SLICE
+                self._left = float(SLICE)
                 self._pace_at = now + PACE
             return 0.0
         quiet_in = self._heard + QUIET - now

@@ -175,14 +175,17 @@ class Reception:
         if self._draft is not None:
             self._draft.feed(octets)
         if self._size > PART_SIZE:
-            try:
-                self._stamp()
-                if self._refusal is None:
-                    await self._stage()
-            except SpoolFull:
-                await self._refuse(NO_ROOM)
-            except SpoolError:
-                await self._refuse(TROUBLE)
+            await self._stage_parts()
+
+    async def _stage_parts(self) -> None:
+        try:
+            self._stamp()
+            if self._refusal is None:
+                await self._stage()
+        except SpoolFull:
+            await self._refuse(NO_ROOM)
+        except SpoolError:
+            await self._refuse(TROUBLE)
 
     async def finish(self) -> Reply:
         """Accept the message; the reply to its end of data."""
@@ -204,9 +207,8 @@ class Reception:
         try:
             if self._refusal is None:
                 self._stamp(whole=True)
-            if self._refusal is not None:
-                return self._refusal
-            return await self._accept()
+            refusal = self._refusal
+            return await self._accept() if refusal is None else refusal
         except SpoolFull:
             await self.discard()
             return NO_ROOM

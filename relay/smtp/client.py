@@ -227,7 +227,8 @@ class ClientSession(Generic[Key]):
             step.octets = b".\r\n"
             return True
         self._content_octets += transaction.size
-        if transaction.content is None:
+        content = transaction.content
+        if content is None:
             self._streaming = True
             self._stuffer = Stuffer() if step.kind is Kind.CONTENT else None
             if step.octets:
@@ -236,7 +237,7 @@ class ClientSession(Generic[Key]):
             return False
         transaction.content_begun = transaction.content_sent = True
         if step.kind is Kind.CONTENT:
-            out.append(stuff(transaction.content))
+            out.append(stuff(content))
         return True
 
     # -- bytes in ---------------------------------------------------------------------------------------------------

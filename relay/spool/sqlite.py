@@ -139,10 +139,11 @@ class SqliteSpool(SuppressionVerbs):
         """Durable on return; what is not staged needs room by max_size and min_free_disk."""
         self._check_writer()
         size = 0
-        if arrival.content is None:
+        content = arrival.content
+        if content is None:
             finished = partial(self._published, arrival.message.number)
         else:
-            size = len(arrival.content)
+            size = len(content)
             self._room.reserve(size)
             finished = partial(self._accepted, size)
         self._last = max(self._last, arrival.message.number)

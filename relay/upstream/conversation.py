@@ -246,8 +246,8 @@ class SmtpSession(asyncio.Protocol):
                 self._progress = self._loop.time()
                 transport.write(machine.feed_content(octets))
             transport.write(machine.end_content())
-        except ContentWithheld as error:
-            await self._withhold(begun, str(error))
+        except ContentWithheld as withheld:
+            await self._withhold(begun, str(withheld))
             return
         except Exception as error:  # noqa: BLE001 - without its content the transaction can't go on, whatever the reason
             self._pump = None

@@ -87,10 +87,11 @@ class SimulatorSession:
 
     def begin(self, request: DeliveryRequest) -> None:
         """Start relaying; only where ``capacity`` allows it."""
-        assert self.capacity > 0, "begin() on a session without capacity"
+        # One that broke, and whose observer is told in a moment, has what it takes now reported with the others.
+        assert self._over or self.capacity > 0, "begin() on a session without capacity"
         self.transactions += 1
         self._held.append((request, self.transactions))
-        if self._answering is None:
+        if self._answering is None and not self._over:
             self._answer_next()
 
     def retire(self) -> None:
@@ -150,7 +151,9 @@ class SimulatorSession:
 
     def _report_broken(self, why: str, held: deque[tuple[DeliveryRequest, int]], in_doubt: bool) -> None:
         host = self._upstream.destination
-        for request, use in held:
+        in_doubt = in_doubt and bool(held)
+        late, self._held = self._held, deque()
+        for request, use in (*held, *late):
             outcome = lost(why, host=host, in_doubt=in_doubt)
             # A refusal at RCPT was answered before the content went: it stands.
             self._report(

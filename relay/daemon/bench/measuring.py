@@ -120,7 +120,11 @@ async def _run(cell: Cell, parent: Path | None, messages: int, seconds: float, *
         config = folder / "relay.toml"
         sink_port = server.sockets[0].getsockname()[1]
         config.write_text(_CONFIG.format(folder=folder, port=port, sink=sink_port, connections=CONNECTIONS))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("RELAY_") or name == "RELAY_COMPILED"
+        }
         trace = folder / "trace"
         if traced:
             environment["RELAY_FAULT_TRACE"] = str(trace)
