@@ -54,3 +54,19 @@ async def test_mail_further_ahead_than_any_delay_is_due_at_the_start(ahead: floa
     task = await following(spool, StandingClock(), rung)
     task.cancel()
     assert rung == [True] * tried
+
+
+async def test_a_step_back_while_the_start_looks_for_one_is_not_missed() -> None:
+    clock, rung = StandingClock(), list[bool]()
+
+    class SteppedMeanwhile(FakeSpool):
+        async def next_due(self, now: float, *, ahead: bool = False) -> float | None:
+            found = await super().next_due(now, ahead=ahead)
+            clock.set_by = -24 * LONGEST
+            return found
+
+    spool = SteppedMeanwhile()
+    await deferred(spool, START)
+    task = await following(spool, clock, rung)
+    task.cancel()
+    assert rung == [True]
