@@ -242,7 +242,8 @@ async def descriptors_used_up(folder: Path, rounds: int) -> Finding:
     async def trouble(relay: Relay, ledger: Ledger, finding: Finding) -> None:
         before = resource.prlimit(relay.pid, resource.RLIMIT_NOFILE)
         used = len(list(Path(f"/proc/{relay.pid}/fd").iterdir()))  # noqa: ASYNC240
-        resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, (used + 3, before[1]))
+        # Room for a command's connection and the spool's files, which the reader for operators opens when first asked.
+        resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, (used + 8, before[1]))
         others = []
         for _ in range(100):
             try:
