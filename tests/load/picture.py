@@ -14,7 +14,7 @@ def picture(rates: Sequence[tuple[str, Mapping[str, float]]], curves: Mapping[st
     """``rates``: for each row its name and the messages a second of each service; ``curves``: sorted latencies."""
     bars, y = [], 34
     # A logarithmic scale: rows differ by a hundred times.
-    most = max(value for _, values in rates for value in values.values())
+    most = max((value for _, values in rates for value in values.values()), default=1.0)
     least = min(value for _, values in rates for value in values.values()) / 2
     span = math.log(most / least)
     for name, values in rates:
