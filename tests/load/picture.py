@@ -15,7 +15,7 @@ def picture(rates: Sequence[tuple[str, Mapping[str, float]]], curves: Mapping[st
     bars, y = [], 34
     # A logarithmic scale: rows differ by a hundred times.
     most = max((value for _, values in rates for value in values.values()), default=1.0)
-    least = min(value for _, values in rates for value in values.values()) / 2
+    least = min((value for _, values in rates for value in values.values()), default=1.0) / 2
     span = math.log(most / least)
     for name, values in rates:
         bars.append(f"<text x='{LEFT - 8}' y='{y + BAR + 3}' text-anchor='end'>{name}</text>")
