@@ -74,7 +74,7 @@ async def test_a_hidden_rate_is_used_nearly_whole_shown_and_remembered(tmp_path:
             await relay.until("upstream ses is slowed down to")
             await asyncio.sleep(15.0)
             taken = sum(at > began + 5.0 for at in peer.taken) / (time.monotonic() - began - 5.0)
-            assert taken > 0.85 * 14
+            assert taken > 0.8 * 14
             late = [at for at in peer.refusals if at > began + 5.0]
             assert len(late) <= 4
             status = (await relay.json("status"))["upstreams"]["ses"]

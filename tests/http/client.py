@@ -31,16 +31,32 @@ async def ask(
     return await say(port, "\r\n".join([*lines, "", ""]).encode() + (body or b""))
 
 
+class _Hearing(asyncio.Protocol):
+    """Keeps what came. Who refuses before all is sent closes on unread octets, which resets the connection behind its
+    answer: a stream would drop the answer with it.
+    """
+
+    def __init__(self) -> None:
+        self.heard = bytearray()
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set_result(None)
+
+
 async def say(port: int, octets: bytes, within: float = 20.0) -> Answer:
     """Send ``octets`` and read the answer to the connection's end."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    transport, hearing = await asyncio.get_running_loop().create_connection(_Hearing, "127.0.0.1", port)
     try:
         async with asyncio.timeout(within):
-            writer.write(octets)
-            await writer.drain()
-            return parse(await reader.read())
+            transport.write(octets)
+            await hearing.ended
+            return parse(bytes(hearing.heard))
     finally:
-        writer.close()
+        transport.close()
 
 
 def parse(octets: bytes) -> Answer:
