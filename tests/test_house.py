@@ -39,7 +39,7 @@ LAYERS: Final = (
             )
         ),
     ),
-    ("spool", "upstream"),
+    ("spool", "upstream", "privatefile"),  # the last is no port: what several edges keep in files of their own
     ("listener", "signing", "control", "spool.*", "upstream.*", "delivery", "maillog", "metrics", "http"),
     ("config", "daemon", "cli", "checking", "sendmail", "compiled", "__main__"),
 )

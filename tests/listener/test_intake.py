@@ -51,14 +51,19 @@ def failing(verb: str, error: Exception, at: int = 1) -> MemorySpool:
     return MemorySpool(before)
 
 
-async def test_the_next_part_is_read_while_one_is_written() -> None:
-    written = asyncio.Event()
+def spool_that_waits_for(written: asyncio.Event) -> MemorySpool:
+    """Whose parts are not on disk before ``written`` is set."""
 
     async def before(verb: str) -> None:
         if verb == "stage":
             await written.wait()
 
-    desk = Desk(MemorySpool(before))
+    return MemorySpool(before)
+
+
+async def test_the_next_part_is_read_while_one_is_written() -> None:
+    written = asyncio.Event()
+    desk = Desk(spool_that_waits_for(written))
     sink = desk.intake.open_content(ENVELOPE, CLIENT)
     await sink.write(HEADER + b"x" * PART_SIZE)
     second = asyncio.create_task(sink.write(b"y" * PART_SIZE))
@@ -72,12 +77,7 @@ async def test_the_next_part_is_read_while_one_is_written() -> None:
 
 async def test_who_leaves_while_a_part_is_written_leaves_nothing_behind() -> None:
     written = asyncio.Event()
-
-    async def before(verb: str) -> None:
-        if verb == "stage":
-            await written.wait()
-
-    desk = Desk(MemorySpool(before))
+    desk = Desk(spool_that_waits_for(written))
     sink = desk.intake.open_content(ENVELOPE, CLIENT)
     await sink.write(HEADER + b"x" * PART_SIZE)
     leaving = asyncio.create_task(sink.discard())
